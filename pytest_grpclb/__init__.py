@@ -1,0 +1,1 @@
+"""Fixtures and assertions for gRPC load balancing on Kubernetes."""

@@ -1,0 +1,1 @@
+"""Messages generated from protos/ when the package is built."""

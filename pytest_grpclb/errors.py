@@ -1,0 +1,94 @@
+"""Every error that this package raises on purpose, one tree under GrpclbError."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ApiError",
+    "ChartError",
+    "ClusterStartError",
+    "ClusterUnavailableError",
+    "DriverError",
+    "GrpclbError",
+    "NoFreeBlockError",
+    "NotReadyError",
+    "OptionError",
+]
+
+
+class GrpclbError(Exception):
+    """Something that pytest-grpclb was asked for could not be done."""
+
+
+class OptionError(GrpclbError, ValueError):
+    """An option, ini setting or marker argument has a value that cannot be used."""
+
+    def __init__(self, name: str, value: object, *, expected: str) -> None:
+        super().__init__(f"{name}: {value!r} cannot be used; expected {expected}")
+        self.name, self.value, self.expected = name, value, expected
+
+
+class ClusterUnavailableError(GrpclbError):
+    """A cluster provider cannot work on this machine: something that it needs is missing."""
+
+    def __init__(self, provider: str, *, reason: str, advice: str) -> None:
+        super().__init__(f"cluster provider {provider!r} cannot be used here: {reason}; {advice}")
+        self.provider, self.reason, self.advice = provider, reason, advice
+
+
+class ClusterStartError(GrpclbError):
+    """A cluster was asked for and did not come up."""
+
+    def __init__(self, provider: str, *, reason: str, log: str = "") -> None:
+        tail = f"\nits last log lines:\n{log}" if log else ""
+        super().__init__(f"cluster provider {provider!r} did not start: {reason}{tail}")
+        self.provider, self.reason, self.log = provider, reason, log
+
+
+class NoFreeBlockError(GrpclbError):
+    """Every loopback block that an embedded cluster may use is taken."""
+
+    def __init__(self, *, tried: int) -> None:
+        super().__init__(
+            f"no free loopback block: all {tried} of the 127.x.0.0/16 blocks are held by other "
+            "embedded clusters of this machine; wait for those runs to end"
+        )
+        self.tried = tried
+
+
+class ApiError(GrpclbError):
+    """The Kubernetes API refused a request or could not be reached."""
+
+    def __init__(
+        self, verb: str, path: str, *, status: int, reason: str = "", message: str = ""
+    ) -> None:
+        told = ": ".join(part for part in (reason, message) if part) or "no message"
+        super().__init__(f"{verb} {path}: the Kubernetes API answered {status}: {told}")
+        self.verb, self.path, self.status = verb, path, status
+        self.reason, self.message = reason, message
+
+
+class ChartError(GrpclbError):
+    """A Helm chart could not be loaded or rendered."""
+
+    def __init__(self, chart: str, *, message: str) -> None:
+        super().__init__(f"chart {chart!r} does not render: {message}")
+        self.chart, self.message = chart, message
+
+
+class NotReadyError(GrpclbError):
+    """A deployment did not reach its ready replicas in time."""
+
+    def __init__(
+        self, name: str, *, ready: int, wanted: int, timeout_s: float, details: str = ""
+    ) -> None:
+        tail = f"\n{details}" if details else ""
+        super().__init__(
+            f"deployment {name!r}: {ready} of {wanted} replicas ready after {timeout_s:g} s; "
+            f"raise --grpclb-ready-timeout or mend what its pods say{tail}"
+        )
+        self.name, self.ready, self.wanted, self.timeout_s = name, ready, wanted, timeout_s
+        self.details = details
+
+
+class DriverError(GrpclbError):
+    """The driver could not be reached, refused its plan, or ended early."""

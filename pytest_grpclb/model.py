@@ -1,0 +1,280 @@
+"""The values that go from stage to stage: frozen, plain, and free of gRPC, pytest and Kubernetes.
+
+Times are seconds. Where a field is a moment (``..._at_s``, ``sent_s``, ``done_s``), it is read on the
+monotonic clock of the test process, whichever pod it was taken in.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "Backend",
+    "CallTemplate",
+    "Calls",
+    "Connection",
+    "Event",
+    "EventKind",
+    "Failure",
+    "Mechanism",
+    "Outcome",
+    "Service",
+    "Settings",
+    "Target",
+    "Timers",
+    "Traffic",
+    "Verdict",
+]
+
+Manifest = Mapping[str, Any]
+"""A Kubernetes object as the API takes it: JSON values only."""
+
+UNKNOWN_BACKEND = -1
+"""In the backend column: the call failed, or nothing named who answered it."""
+
+
+class Mechanism(enum.Enum):
+    """How a strategy picks a backend, hence which test its spread is judged by."""
+
+    ROUND_ROBIN = "round robin"
+    RANDOM = "random"
+    CONNECTION = "connection"
+    """One backend for the life of a connection: the connection is the unit, not the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a test asked for, after options, ini settings and markers were merged."""
+
+    replicas: int = 3
+    max_connection_age_s: float | None = 1.0
+    """Server side; None: connections live for ever."""
+    max_connection_age_grace_s: float = 1.0
+    min_resolution_interval_s: float = 0.25
+    """Client side, ``grpc.dns_min_time_between_resolutions_ms``; gRPC's own default is 30 s."""
+    channels: int = 1
+    concurrency: int = 8
+    alpha: float = 1e-6
+    power: float = 0.999
+    skew: float = 1.5
+    ready_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The backends under test, as the strategy chart needs to know them."""
+
+    name: str
+    namespace: str
+    selector: Mapping[str, str]
+    port: int
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the client dials, and how its channel is set up."""
+
+    address: str
+    service_config: str = ""
+    arguments: tuple[tuple[str, int | str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTemplate:
+    """One unary call: a method name and request bytes."""
+
+    method: str
+    request: bytes = b""
+    timeout_s: float = 10.0
+    metadata: tuple[tuple[str, str], ...] = ()
+    backend_key: str = "grpclb-backend"
+    """Response metadata key whose value is the UID of the pod that answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timers:
+    """What bounds the time until a strategy's clients use a changed set of pods."""
+
+    connection_age_s: float | None
+    """None: a standing connection is never closed by the server, so nothing makes clients look again."""
+    min_resolution_interval_s: float = 0.0
+    dns_ttl_s: float = 0.0
+    connect_s: float = 1.0
+    """Upper bound of TCP and HTTP/2 set-up to a pod that is ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A pod that answers calls."""
+
+    uid: str
+    name: str
+    address: str = ""
+    ready_at_s: float | None = None
+    removed_at_s: float | None = None
+    """When its endpoint stopped being ready; None: it still is."""
+
+
+class EventKind(enum.Enum):
+    """What can happen to a deployment while traffic runs."""
+
+    SCALE = "scale"
+    KILL = "kill"
+    RESTART = "restart"
+    ENDPOINT_READY = "endpoint ready"
+    ENDPOINT_REMOVED = "endpoint removed"
+    RESOLVED = "resolved"
+    CONNECTION_OPENED = "connection opened"
+    CONNECTION_CLOSED = "connection closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to the deployment or its clients while traffic ran."""
+
+    at_s: float
+    kind: EventKind
+    backend: str = ""
+    """UID of the pod concerned; empty: the deployment as a whole."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One subchannel of one of the client's channels, from the client's own accounts (channelz)."""
+
+    channel: int
+    address: str
+    state: str
+    calls_started: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A call that did not end with OK."""
+
+    sequence: int
+    status: int
+    details: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Calls in columns, in the order in which they ended; row i of each column is one call."""
+
+    sequence: Sequence[int] = ()
+    """Order of sending, from 0."""
+    channel: Sequence[int] = ()
+    sent_s: Sequence[float] = ()
+    done_s: Sequence[float] = ()
+    backend: Sequence[int] = ()
+    """Index into ``identities``, or UNKNOWN_BACKEND."""
+    status: Sequence[int] = ()
+    """gRPC status code; 0 is OK."""
+    identities: Sequence[str] = ()
+    """What backends called themselves (pod UIDs), in order of first answer."""
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """The calls of one run of the driver, and all that is needed to judge them."""
+
+    strategy: str
+    mechanism: Mechanism
+    calls: Calls
+    backends: tuple[Backend, ...]
+    """Pods that were ready at some moment of the run, in order of readiness."""
+    started_at_s: float = 0.0
+    ended_at_s: float | None = None
+    """None: still running when this value was taken."""
+    channels: int = 1
+    picker_rebuilds: int | None = None
+    """How often the client's set of ready connections changed while calls were counted; None: unknown."""
+    connections: tuple[Connection, ...] = ()
+    resolved: tuple[str, ...] = ()
+    """Addresses that the client's channels knew at the end."""
+    failures: tuple[Failure, ...] = ()
+    """Details of failed calls; at most 20 of each status."""
+    events: tuple[Event, ...] = ()
+    timers: Timers | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings in force, for people: what to read beside a failure."""
+    warm_up_seen: tuple[int, ...] = ()
+    """Distinct backends that each channel had seen when counting began."""
+    alpha: float = 1e-6
+    power: float = 0.999
+    skew: float = 1.5
+    observer: Callable[[Verdict], None] | None = field(default=None, compare=False, repr=False)
+    """Told of every verdict on this traffic, so that reports can show it."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the answered (OK) calls of each backend, by UID; backends that answered none have 0.
+
+        Identities that are no known backend (strangers) are included under what they called themselves.
+        """
+        counts = {backend.uid: 0 for backend in self.backends}
+        calls = self.calls
+        tally = [0] * len(calls.identities)
+        for backend, status in zip(calls.backend, calls.status, strict=True):
+            if status == 0 and backend != UNKNOWN_BACKEND:
+                tally[backend] += 1
+        for identity, answered in zip(calls.identities, tally, strict=True):
+            if answered:
+                counts[identity] = counts.get(identity, 0) + answered
+        return counts
+
+
+class Outcome(enum.Enum):
+    """What the numbers allow one to say."""
+
+    EVEN = "EVEN"
+    SKEWED = "SKEWED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A statement on a spread, with the error rates that it holds at."""
+
+    outcome: Outcome
+    counts: Mapping[str, int]
+    """Calls by backend UID."""
+    calls: int
+    """N: answered calls that the verdict is about."""
+    backends: int
+    """K: backends that should have shared them."""
+    alpha: float
+    """Probability of SKEWED where the spread is even; 0.0 for the exact round-robin bound."""
+    power: float
+    detectable_skew: float
+    """Smallest multiple of its fair share at which one hot backend is found out with ``power``."""
+    needed_calls: int
+    test: str
+    reason: str
+
+    @property
+    def max_over_mean(self) -> float:
+        """Return the busiest backend's calls over the mean."""
+        return max(self.counts.values()) * len(self.counts) / self.calls if self.calls else 0.0
+
+    @property
+    def min_over_mean(self) -> float:
+        """Return the idlest backend's calls over the mean."""
+        return min(self.counts.values()) * len(self.counts) / self.calls if self.calls else 0.0
+
+    @property
+    def jain(self) -> float:
+        """Return Jain's fairness index: 1 is even, 1/K is one backend for all.
+
+        :source: Jain, Chiu, Hawe, DEC-TR-301 (1984)
+        """
+        squares = sum(count * count for count in self.counts.values())
+        return self.calls**2 / (len(self.counts) * squares) if squares else 0.0
