@@ -15,13 +15,13 @@ PROTOS = {
 }
 
 
-class ProtoHook(BuildHookInterface[Any]):
+class ProtoHook(BuildHookInterface[Any]):  # type: ignore[misc]
     """Runs protoc; messages only, since the stubs of a few methods are shorter by hand."""
 
     PLUGIN_NAME = "protos"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write one flat module for each proto, so that no generated import names a top-level package.
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+        """Write one flat module for each proto: no generated import names a top-level package.
 
         :raises RuntimeError: if protoc refuses a file
         """

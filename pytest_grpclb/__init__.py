@@ -1,1 +1,67 @@
-"""Fixtures and assertions for gRPC load balancing on Kubernetes."""
+"""Fixtures and assertions for gRPC load balancing on Kubernetes.
+
+Public names are imported when they are first used: pytest imports this package in every run of an
+environment that has it, also where no test needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pytest_grpclb._version import __version__
+
+if TYPE_CHECKING:
+    from pytest_grpclb.asserts import (
+        assert_even_spread,
+        assert_no_calls_to,
+        assert_no_failed_calls,
+        assert_pinned,
+        assert_rebalanced,
+        assert_share,
+        assert_weighted_spread,
+    )
+    from pytest_grpclb.errors import GrpclbError
+    from pytest_grpclb.fixtures import ServiceSource
+    from pytest_grpclb.handle import Grpclb, RunningTraffic
+    from pytest_grpclb.model import CallTemplate, Outcome, Settings, Traffic, Verdict
+
+__all__ = [
+    "CallTemplate",
+    "Grpclb",
+    "GrpclbError",
+    "Outcome",
+    "RunningTraffic",
+    "ServiceSource",
+    "Settings",
+    "Traffic",
+    "Verdict",
+    "__version__",
+    "assert_even_spread",
+    "assert_no_calls_to",
+    "assert_no_failed_calls",
+    "assert_pinned",
+    "assert_rebalanced",
+    "assert_share",
+    "assert_weighted_spread",
+]
+
+_HOMES = {
+    "CallTemplate": "model",
+    "Grpclb": "handle",
+    "GrpclbError": "errors",
+    "Outcome": "model",
+    "RunningTraffic": "handle",
+    "ServiceSource": "fixtures",
+    "Settings": "model",
+    "Traffic": "model",
+    "Verdict": "model",
+}
+"""Module of each public name; names that begin with ``assert_`` live in ``asserts``."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "asserts" if name.startswith("assert_") else _HOMES[name]
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -9,6 +9,9 @@ __all__ = [
     "ClusterUnavailableError",
     "DriverError",
     "GrpclbError",
+    "HelmMissingError",
+    "HypothesisMissingError",
+    "InconclusiveError",
     "NoFreeBlockError",
     "NotReadyError",
     "OptionError",
@@ -75,6 +78,29 @@ class ChartError(GrpclbError):
         self.chart, self.message = chart, message
 
 
+class HelmMissingError(ChartError):
+    """There is nothing on this machine that renders charts."""
+
+    def __init__(self, chart: str, *, program: str) -> None:
+        super().__init__(
+            chart,
+            message=f"neither Helm's library (helm_python) nor the program {program!r} is here. "
+            "Install it with: pip install 'pytest-grpclb[embedded]'",
+        )
+        self.program = program
+
+
+class HypothesisMissingError(GrpclbError, ModuleNotFoundError):
+    """A module that needs Hypothesis was imported where it is not installed."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(
+            f"{module} needs Hypothesis, which is not here. "
+            'Install it with: pip install "pytest-grpclb[hypothesis]"',
+            name="hypothesis",
+        )
+
+
 class NotReadyError(GrpclbError):
     """A deployment did not reach its ready replicas in time."""
 
@@ -88,6 +114,15 @@ class NotReadyError(GrpclbError):
         )
         self.name, self.ready, self.wanted, self.timeout_s = name, ready, wanted, timeout_s
         self.details = details
+
+
+class InconclusiveError(GrpclbError):
+    """The calls at hand show neither that an expectation holds nor that it fails."""
+
+    def __init__(self, reason: str, *, seen: int, needed: int, advice: str = "") -> None:
+        told = advice or f"send at least {needed}, e.g. grpclb.drive(calls={needed})"
+        super().__init__(f"INCONCLUSIVE: {reason}; {told}")
+        self.reason, self.seen, self.needed, self.advice = reason, seen, needed, told
 
 
 class DriverError(GrpclbError):

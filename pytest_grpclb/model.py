@@ -1,7 +1,7 @@
 """The values that go from stage to stage: frozen, plain, and free of gRPC, pytest and Kubernetes.
 
-Times are seconds. Where a field is a moment (``..._at_s``, ``sent_s``, ``done_s``), it is read on the
-monotonic clock of the test process, whichever pod it was taken in.
+Times are seconds. A moment (``..._at_s``, ``sent_s``, ``done_s``) is told on the monotonic clock of
+the test process, whichever pod it was taken in.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "Failure",
     "Mechanism",
     "Outcome",
+    "Rebalance",
     "Service",
     "Settings",
     "Target",
@@ -62,6 +63,23 @@ class Settings:
     skew: float = 1.5
     ready_timeout_s: float = 60.0
 
+    def client_arguments(self) -> tuple[tuple[str, int | str], ...]:
+        """Return the gRPC channel arguments by which a client notices changes in time.
+
+        :source: grpc/impl/channel_arg_names.h
+        """
+        return (
+            (
+                "grpc.dns_min_time_between_resolutions_ms",
+                round(self.min_resolution_interval_s * 1000),
+            ),
+            # gRPC waits 1 s after a refused connection, then up to 120 s: too long for a restart.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            # Bounds one attempt, which gRPC allows 20 s: a pod that is gone may not even refuse.
+            ("grpc.min_reconnect_backoff_ms", 2000),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
@@ -72,6 +90,13 @@ class Service:
     selector: Mapping[str, str]
     port: int
     deployment: str
+
+    def host(self, name: str) -> str:
+        """Return the DNS name of the Kubernetes Service *name* in the namespace of the backends.
+
+        :source: Kubernetes DNS-Based Service Discovery, version 1.1.0, section 2.3
+        """
+        return f"{name}.{self.namespace}.svc.cluster.local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +125,7 @@ class Timers:
     """What bounds the time until a strategy's clients use a changed set of pods."""
 
     connection_age_s: float | None
-    """None: a standing connection is never closed by the server, so nothing makes clients look again."""
+    """None: the server never closes a standing connection, so nothing makes clients look again."""
     min_resolution_interval_s: float = 0.0
     dns_ttl_s: float = 0.0
     connect_s: float = 1.0
@@ -197,7 +222,7 @@ class Traffic:
     """None: still running when this value was taken."""
     channels: int = 1
     picker_rebuilds: int | None = None
-    """How often the client's set of ready connections changed while calls were counted; None: unknown."""
+    """Changes of the client's set of ready connections while calls were counted; None: unknown."""
     connections: tuple[Connection, ...] = ()
     resolved: tuple[str, ...] = ()
     """Addresses that the client's channels knew at the end."""
@@ -216,9 +241,9 @@ class Traffic:
     """Told of every verdict on this traffic, so that reports can show it."""
 
     def counts(self) -> dict[str, int]:
-        """Return the answered (OK) calls of each backend, by UID; backends that answered none have 0.
+        """Return the answered (OK) calls of each backend, by UID; 0 where it answered none.
 
-        Identities that are no known backend (strangers) are included under what they called themselves.
+        Strangers, identities of no known backend, are there under what they called themselves.
         """
         counts = {backend.uid: 0 for backend in self.backends}
         calls = self.calls
@@ -278,3 +303,24 @@ class Verdict:
         """
         squares = sum(count * count for count in self.counts.values())
         return self.calls**2 / (len(self.counts) * squares) if squares else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebalance:
+    """How traffic moved to a changed set of pods."""
+
+    verdict: Verdict
+    """On the calls sent after every pod's change had shown."""
+    changed_at_s: float
+    """When the change was asked for."""
+    deadline_s: float
+    """Seconds that the strategy's timers allow from the moment an endpoint changed."""
+    first_call_s: Mapping[str, float]
+    """By UID of each new pod: seconds from its endpoint's readiness to its first answer."""
+    last_call_s: Mapping[str, float]
+    """By UID of each removed pod: seconds from its endpoint's removal to the last call sent to it;
+    0.0: none was sent after the removal."""
+    converged_s: float
+    """Seconds from ``changed_at_s`` to the first window after which every later one was even."""
+    excused_failures: int = 0
+    """Calls that failed while a pod was being killed, and so count against nobody."""

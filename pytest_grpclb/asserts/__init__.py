@@ -1,0 +1,26 @@
+"""What a test states about its traffic."""
+
+from __future__ import annotations
+
+from pytest_grpclb.asserts.change import rebalance_deadline_s
+from pytest_grpclb.asserts.failures import assert_no_failed_calls
+from pytest_grpclb.asserts.rebalance import LiveTraffic, assert_rebalanced
+from pytest_grpclb.asserts.spread import (
+    assert_even_spread,
+    assert_no_calls_to,
+    assert_pinned,
+    assert_share,
+    assert_weighted_spread,
+)
+
+__all__ = [
+    "LiveTraffic",
+    "assert_even_spread",
+    "assert_no_calls_to",
+    "assert_no_failed_calls",
+    "assert_pinned",
+    "assert_rebalanced",
+    "assert_share",
+    "assert_weighted_spread",
+    "rebalance_deadline_s",
+]

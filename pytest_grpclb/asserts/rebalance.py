@@ -1,0 +1,85 @@
+"""The assertion that traffic follows the pods when their set changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from pytest_grpclb.asserts.change import Look
+from pytest_grpclb.model import Rebalance, Traffic
+
+__all__ = ["LiveTraffic", "assert_rebalanced"]
+
+SLACK_S = 1.0
+"""What a busy CI machine may add to the timers: scheduling, and the report of what happened."""
+
+KILL_WINDOW_S = 1.0
+"""A killed pod's host still answers, so that clients notice the broken connection at once."""
+
+SILENCE_S = 15.0
+"""More than the timeout of a call: who reports none for so long will report none any more."""
+
+SHORTEST_PAUSE_S = 0.02
+PAUSES_PER_LOOK = 4
+"""A look takes time in proportion to the calls so far; at most a fifth of a core goes into it."""
+
+
+class LiveTraffic(Protocol):
+    """Calls that are still being sent."""
+
+    def snapshot(self) -> Traffic:
+        """Return the calls so far, and all that happened meanwhile."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when there is more to see, or *timeout_s* has passed."""
+
+    def now_s(self) -> float:
+        """Return the moment, on the clock of the traffic."""
+
+
+def assert_rebalanced(
+    source: Traffic | LiveTraffic,
+    *,
+    slack_s: float = SLACK_S,
+    kill_window_s: float = KILL_WINDOW_S,
+) -> Rebalance:
+    """Check that traffic moved to the pods that the last scaling, killing or restart left.
+
+    Live traffic is waited for until it has shown enough, at longest until the deadline has passed
+    and the calls that the verdict then needs were sent.
+
+    :param source: live traffic, or that of a finished run
+    :param slack_s: seconds added to the deadline that follows from the strategy's timers
+    :param kill_window_s: seconds after a pod was killed in which calls may fail with UNAVAILABLE
+    :return: how long each pod's change took to show
+    :raises AssertionError: if a new pod was not called in time, a removed one still was, the spread
+        over the pods is SKEWED, or a call failed
+    :raises InconclusiveError: if the traffic ended too early to tell
+    :raises ValueError: if nothing changed while traffic ran, or no pod is left
+    """
+    __tracebackhide__ = True
+    if isinstance(source, Traffic):
+        look = Look(source, slack_s=slack_s, kill_window_s=kill_window_s)
+    else:
+        look = _watch(source, slack_s=slack_s, kill_window_s=kill_window_s)
+    return look.conclude()
+
+
+def _watch(source: LiveTraffic, *, slack_s: float, kill_window_s: float) -> Look:
+    """Look at live traffic until it has shown enough, has ended, or has fallen silent."""
+    reported, reported_at_s = -1, source.now_s()
+    while True:
+        began_s = source.now_s()
+        traffic = source.snapshot()
+        look = Look(traffic, slack_s=slack_s, kill_window_s=kill_window_s)
+        if look.complete or traffic.ended_at_s is not None:
+            return look
+        looked_s = source.now_s()
+        if len(traffic.calls) > reported:
+            reported, reported_at_s = len(traffic.calls), looked_s
+        elif looked_s - reported_at_s > SILENCE_S:
+            ended = replace(traffic, ended_at_s=looked_s)
+            return Look(ended, slack_s=slack_s, kill_window_s=kill_window_s)
+        resume_s = looked_s + max(SHORTEST_PAUSE_S, PAUSES_PER_LOOK * (looked_s - began_s))
+        while (left_s := resume_s - source.now_s()) > 0.0:
+            source.wait(left_s)

@@ -1,0 +1,286 @@
+"""Assertions on how the calls of a finished run spread over the backends."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.asserts.failures import describe_failed_calls
+from pytest_grpclb.errors import InconclusiveError
+from pytest_grpclb.model import EventKind, Mechanism, Outcome
+from pytest_grpclb.report import format_failure, format_verdict_line, timeline
+from pytest_grpclb.statistics import (
+    answers,
+    calls_proving_absence,
+    channel_paths,
+    count_unnamed,
+    judge_spread,
+    lower_tail,
+    plural,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from pytest_grpclb.model import Backend, Traffic, Verdict
+
+__all__ = [
+    "AGE_JITTER",
+    "assert_even_spread",
+    "assert_no_calls_to",
+    "assert_pinned",
+    "assert_share",
+    "assert_weighted_spread",
+    "conclude",
+]
+
+# A server closes its connections within 10 % of the age that it was given.
+# Source: gRFC A9, "Server-side Connection Management".
+AGE_JITTER = 0.1
+
+
+def assert_even_spread(traffic: Traffic) -> Verdict:
+    """Check that the calls spread evenly over the backends that were ready throughout.
+
+    :return: the verdict, which is EVEN
+    :raises AssertionError: if the spread is SKEWED, or a call failed
+    :raises InconclusiveError: if the calls are too few to tell
+    :raises ValueError: if fewer than two backends were ready throughout
+    """
+    __tracebackhide__ = True
+    standing = _standing(traffic)
+    if len(standing) < 2:
+        raise ValueError(
+            f"traffic: {len(standing)} of its {len(traffic.backends)} backends was ready from "
+            "beginning to end; a spread is over at least 2, so raise the replicas"
+        )
+    counts = traffic.counts()
+    passing = {backend.uid for backend in traffic.backends} - {each.uid for each in standing}
+    # Failed calls and calls under way took picks that no count shows: no exact bound then.
+    complete = not passing and traffic.ended_at_s is not None and not any(traffic.calls.status)
+    connections: dict[str, int] = {}
+    if traffic.mechanism is Mechanism.CONNECTION:
+        for path in channel_paths(traffic.calls):
+            connections[path.first_backend] = connections.get(path.first_backend, 0) + 1
+    verdict = judge_spread(
+        {uid: count for uid, count in counts.items() if uid not in passing},
+        backends=[backend.uid for backend in standing],
+        mechanism=traffic.mechanism,
+        alpha=traffic.alpha,
+        power=traffic.power,
+        skew=traffic.skew,
+        pickers=traffic.channels,
+        picker_rebuilds=traffic.picker_rebuilds if complete else None,
+        connections=connections,
+        names={backend.uid: backend.name for backend in standing},
+    )
+    return conclude(traffic, verdict)
+
+
+def assert_weighted_spread(traffic: Traffic, weights: Mapping[str, float]) -> Verdict:
+    """Check that the calls spread over the backends in proportion to *weights*.
+
+    :param weights: by pod name or UID; every backend that was ready throughout has one
+    :return: the verdict, which is EVEN: every backend got what its weight allows
+    :raises AssertionError: if the spread is SKEWED, or a call failed
+    :raises InconclusiveError: if the calls are too few to tell
+    :raises ValueError: if a weight is missing, unknown, or no weight
+    """
+    __tracebackhide__ = True
+    standing = _standing(traffic)
+    by_uid = {_find(traffic, key).uid: weight for key, weight in weights.items()}
+    missing = [backend.name for backend in standing if backend.uid not in by_uid]
+    if missing or len(by_uid) != len(weights):
+        told = f"none for {', '.join(missing)}" if missing else "two for the same pod"
+        raise ValueError(f"weights: {dict(weights)!r}; {told}; each pod needs one")
+    verdict = judge_spread(
+        traffic.counts(),
+        backends=list(by_uid),
+        mechanism=Mechanism.RANDOM,
+        alpha=traffic.alpha,
+        power=traffic.power,
+        skew=traffic.skew,
+        weights=list(by_uid.values()),
+        names={backend.uid: backend.name for backend in traffic.backends},
+    )
+    return conclude(traffic, verdict)
+
+
+def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float) -> Verdict:
+    """Check that one backend, or a group of them such as a canary's, got *fraction* of all calls.
+
+    :param backend: a pod's name or UID, or several
+    :param fraction: in 0 to 1, both excluded
+    :return: the verdict, whose second count is that of all other backends
+    :raises AssertionError: if the share is another one, or a call failed
+    :raises InconclusiveError: if the calls are too few to tell
+    :raises ValueError: if there is no such backend, or the fraction is none
+    """
+    __tracebackhide__ = True
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"fraction: {fraction!r} is not between 0 and 1")
+    keys = [backend] if isinstance(backend, str) else list(backend)
+    group = {_find(traffic, key).uid for key in keys}
+    counts = traffic.counts()
+    inside = sum(counts[uid] for uid in group)
+    name = ", ".join(keys)
+    verdict = judge_spread(
+        {name: inside, "all others": sum(counts.values()) - inside},
+        backends=[name, "all others"],
+        mechanism=Mechanism.RANDOM,
+        alpha=traffic.alpha,
+        power=traffic.power,
+        skew=traffic.skew,
+        weights=[fraction, 1.0 - fraction],
+    )
+    return conclude(traffic, verdict)
+
+
+def assert_pinned(traffic: Traffic) -> None:
+    """Check that every connection's calls went to one backend, as through a ClusterIP.
+
+    A channel may change its backend when its connection is replaced: as often as the servers' max
+    connection age and the removal of pods explain, and no oftener.
+
+    :raises AssertionError: if a channel's calls went to several backends, or a call failed
+    :raises InconclusiveError: if the calls are so few that an even spread might look the same
+    :raises ValueError: if there were fewer than two backends
+    """
+    __tracebackhide__ = True
+    if told := describe_failed_calls(traffic):
+        raise AssertionError(told)
+    backends = len(traffic.backends)
+    if backends < 2:
+        raise ValueError(
+            f"traffic: it had {backends} backend; whether calls are pinned to one shows only among "
+            "at least 2, so raise the replicas"
+        )
+    replaced = _replaced_connections(traffic)
+    paths = channel_paths(traffic.calls)
+    for path in paths:
+        if path.switches > replaced:
+            raise AssertionError(
+                f"{traffic.strategy}: not pinned: the {path.calls} calls of channel "
+                f"{path.channel} changed their backend {plural(path.switches, 'time')}; "
+                f"replaced connections explain {replaced}\n{timeline(traffic)}"
+            )
+    # Were each call picked evenly at random, all but one in K would change the backend.
+    steps = sum(path.calls - 1 for path in paths)
+    switches = sum(path.switches for path in paths)
+    if lower_tail(switches, steps, 1.0 - 1.0 / backends) > traffic.alpha:
+        telling = (
+            more
+            for more in itertools.count(steps + 1)
+            if lower_tail(switches, more, 1.0 - 1.0 / backends) <= traffic.alpha
+        )
+        needed = next(telling) + max(1, len(paths))
+        raise InconclusiveError(
+            f"{plural(steps + len(paths), 'call')} over {plural(len(paths), 'channel')} with "
+            f"{plural(switches, 'change')} of the backend might come from an even spread over "
+            f"{backends}",
+            seen=steps + len(paths),
+            needed=needed,
+        )
+
+
+def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) -> None:
+    """Check that a backend gets no calls any more, by enough calls that all went elsewhere.
+
+    :param backend: a pod's name or UID
+    :param after_s: seconds that calls may still reach it, counted from the removal of its endpoint;
+        from the beginning of the traffic, if it was not removed
+    :raises AssertionError: if a later call reached it
+    :raises InconclusiveError: if the later calls are too few to exclude chance
+    :raises ValueError: if there is no such backend
+    """
+    __tracebackhide__ = True
+    found = _find(traffic, backend)
+    origin_s = traffic.started_at_s if found.removed_at_s is None else found.removed_at_s
+    later = [answer for answer in answers(traffic.calls) if answer.sent_s > origin_s + after_s]
+    to_it = [answer.sent_s for answer in later if answer.backend == found.uid]
+    since = "traffic began" if found.removed_at_s is None else "its endpoint was removed"
+    if to_it:
+        raise AssertionError(
+            f"{traffic.strategy}: {len(to_it)} of {len(later)} calls reached {found.name} later "
+            f"than {after_s:g} s after {since}, the last one {max(to_it) - origin_s:.3f} s after"
+        )
+    others = sum(each.removed_at_s is None for each in traffic.backends if each is not found)
+    needed = calls_proving_absence(max(2, others + 1), alpha=traffic.alpha)
+    if len(later) < needed:
+        raise InconclusiveError(
+            f"{len(later)} calls that went elsewhere do not prove that {found.name} gets none: "
+            f"{needed} are needed where it may be one of {max(2, others + 1)}",
+            seen=len(later),
+            needed=needed,
+            advice="let the traffic run longer",
+        )
+
+
+def conclude(
+    traffic: Traffic,
+    verdict: Verdict,
+    *,
+    advice: str = "",
+    excused: Collection[int] = (),
+) -> Verdict:
+    """Tell the observer of *verdict* and return it if it is EVEN; the one place that raises others.
+
+    :param advice: what to do about too few calls
+    :param excused: sequence numbers of failed calls that are none
+    :raises AssertionError: if it is SKEWED, or a call failed
+    :raises InconclusiveError: if the calls are too few to tell, or do not say who answered
+    """
+    __tracebackhide__ = True
+    unnamed = count_unnamed(traffic.calls)
+    if unnamed:
+        verdict = replace(
+            verdict,
+            outcome=Outcome.INCONCLUSIVE,
+            reason=f"{plural(unnamed, 'answered call')} did not say which pod answered",
+        )
+        advice = (
+            "let the service send its pod's UID in the response metadata key that "
+            "CallTemplate.backend_key names"
+        )
+    if traffic.observer is not None:
+        traffic.observer(verdict)
+    if told := describe_failed_calls(traffic, excused=excused):
+        raise AssertionError(f"{told}\nthe other calls:\n{format_verdict_line(verdict)}")
+    if verdict.outcome is Outcome.SKEWED:
+        raise AssertionError(format_failure(traffic, verdict))
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        raise InconclusiveError(
+            verdict.reason, seen=verdict.calls, needed=verdict.needed_calls, advice=advice
+        )
+    return verdict
+
+
+def _standing(traffic: Traffic) -> list[Backend]:
+    return [
+        backend
+        for backend in traffic.backends
+        if backend.removed_at_s is None
+        and (backend.ready_at_s is None or backend.ready_at_s <= traffic.started_at_s)
+    ]
+
+
+def _find(traffic: Traffic, key: str) -> Backend:
+    for backend in traffic.backends:
+        if key in {backend.uid, backend.name}:
+            return backend
+    names = ", ".join(backend.name for backend in traffic.backends) or "none"
+    raise ValueError(f"backend: {key!r} is no pod of this traffic; its pods: {names}")
+
+
+def _replaced_connections(traffic: Traffic) -> int:
+    """Return how often one channel's connection can have been replaced."""
+    removed = sum(event.kind is EventKind.ENDPOINT_REMOVED for event in traffic.events)
+    age_s = traffic.timers.connection_age_s if traffic.timers else None
+    if age_s is None:
+        return removed
+    last_s = max(traffic.calls.done_s, default=traffic.started_at_s)
+    # The first connection had an unknown part of its age behind it when counting began.
+    aged = 1 + math.floor((last_s - traffic.started_at_s) / ((1.0 - AGE_JITTER) * age_s))
+    return removed + aged

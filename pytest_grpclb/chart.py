@@ -1,0 +1,306 @@
+"""Renders Helm charts to manifests: by Helm's own library, or by the ``helm`` program."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pytest_grpclb.errors import ChartError, HelmMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_grpclb.model import Manifest
+
+__all__ = ["HookNotRunWarning", "charts_directory", "render"]
+
+_PROGRAM_TIMEOUT_S = 60.0
+"""Rendering takes some 0.1 s; what takes a minute waits for something that will not come."""
+
+_KUBE_VERSION = "1.36.0"
+"""What charts may ask for as ``.Capabilities.KubeVersion``: what the library says when it is not
+told, so that the program, whose own default goes back to 1.20, renders the same."""
+
+_KIND_ORDER = (
+    "PriorityClass",
+    "Namespace",
+    "NetworkPolicy",
+    "ResourceQuota",
+    "LimitRange",
+    "PodDisruptionBudget",
+    "ServiceAccount",
+    "Secret",
+    "ConfigMap",
+    "StorageClass",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "Service",
+    "DaemonSet",
+    "Pod",
+    "ReplicationController",
+    "ReplicaSet",
+    "Deployment",
+    "HorizontalPodAutoscaler",
+    "StatefulSet",
+    "Job",
+    "CronJob",
+    "IngressClass",
+    "Ingress",
+    "APIService",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+)
+"""The order in which Helm installs kinds; others come last, by name.
+
+:source: Helm 4, pkg/release/v1/util/kind_sorter.go, InstallOrder
+"""
+
+_SOURCE_LINE = re.compile(r"^---\n# Source: (.+)\n", re.MULTILINE)
+"""What the helm program puts before each document; nothing inside of one can begin in column 0."""
+
+
+class HookNotRunWarning(UserWarning):
+    """A chart has a hook that ``helm install`` would run and that is not run here."""
+
+
+def charts_directory() -> Path:
+    """Return the directory of this package's own charts, ``greeter`` and ``strategy``.
+
+    :raises ChartError: if this installation has none
+    """
+    package = Path(__file__).parent
+    # A wheel carries them inside of the package; a checkout that was installed editable, beside it.
+    for directory in (package / "charts", package.parent / "charts"):
+        if (directory / "strategy" / "Chart.yaml").is_file():
+            return directory
+    raise ChartError(
+        str(package / "charts"),
+        message="this installation of pytest-grpclb came without its charts; install it again",
+    )
+
+
+def render(
+    chart: Path, *, values: Mapping[str, Any], release: str, namespace: str
+) -> list[Manifest]:
+    """Return what ``helm install`` would apply of *chart*, in the order in which it would.
+
+    Left out are, as by ``helm template``, custom resource definitions in ``crds/``; and hooks:
+    silently those that an installation does not run (test, upgrade, rollback, delete), with a
+    HookNotRunWarning those that it does.
+
+    :param chart: directory or archive
+    :param values: override the chart's own; JSON values only
+    :raises HelmMissingError: if there is neither Helm's library nor the program
+    :raises ChartError: if the chart does not render, with Helm's own message, or renders to
+        something that is no Kubernetes object
+    """
+    try:
+        text = json.dumps(dict(values), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ChartError(str(chart), message=f"its values are not JSON: {error}") from error
+    try:
+        import helm_python  # noqa: F401 -- optional, and 0.15 s
+    except ImportError as error:
+        rendered = _by_program(chart, text, release, namespace, library_error=error)
+    else:
+        rendered = _by_library(chart, text, release, namespace)
+    applied: list[Manifest] = []
+    # Helm applies documents of one kind in the order of their templates' names.
+    for template, source in sorted(rendered, key=lambda each: each[0]):
+        for manifest in _documents(chart, template, source):
+            if hooks := _hooks(manifest):
+                _warn_of_hooks(chart, template, manifest, hooks)
+            else:
+                applied.append(manifest)
+    return sorted(applied, key=_install_order)
+
+
+def _by_library(
+    chart: Path, values: str, release: str, namespace: str
+) -> Iterable[tuple[str, str]]:
+    import helm_python
+
+    try:
+        helm_python.validate_release_name(release)
+    except helm_python.HelmError as error:
+        raise ChartError(str(chart), message=f'release name "{release}": {error}') from error
+    try:
+        with helm_python.Chart.load(chart) as loaded:
+            _check_dependencies(chart, loaded)
+            rendered = loaded.render(json.loads(values), name=release, namespace=namespace)
+    except helm_python.HelmError as error:
+        raise ChartError(str(chart), message=str(error).strip()) from error
+    return [
+        (template, text)
+        for template, text in rendered.items()
+        if not template.endswith("NOTES.txt") and not Path(template).name.startswith("_")
+    ]
+
+
+def _check_dependencies(chart: Path, loaded: Any) -> None:
+    """Refuse a chart without its subcharts, which the library renders as if it asked for none.
+
+    :raises ChartError: naming those that are missing, as the helm program does
+    """
+    wanted = {each["name"] for each in loaded.metadata.get("dependencies") or ()}
+    if wanted:
+        missing = sorted(wanted - {each["name"] for each in loaded.dependencies})
+        if missing:
+            raise ChartError(
+                str(chart),
+                message="found in Chart.yaml, but missing in charts/ directory: "
+                f"{', '.join(missing)}; run: helm dependency build {chart}",
+            )
+
+
+def _by_program(
+    chart: Path, values: str, release: str, namespace: str, *, library_error: ImportError
+) -> Iterable[tuple[str, str]]:
+    named = os.environ.get("HELM") or "helm"
+    program = shutil.which(named)
+    if program is None:
+        raise HelmMissingError(str(chart), program=named) from library_error
+    arguments = [program, "template", release, str(chart), "--namespace", namespace]
+    arguments += ["--kube-version", _KUBE_VERSION, "--values", "-"]
+    try:
+        done = subprocess.run(
+            arguments,
+            input=values,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=_PROGRAM_TIMEOUT_S,
+            check=False,
+        )
+    except OSError as error:
+        raise ChartError(str(chart), message=f"{program} does not start: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ChartError(
+            str(chart), message=f"{program} did not end within {_PROGRAM_TIMEOUT_S:g} s"
+        ) from error
+    if done.returncode != 0:
+        # Before it may come notices on other things, such as a kubeconfig that others can read.
+        told = done.stderr.partition("Error: ")[2] or done.stderr
+        message = told.partition("\n\nUse --debug flag")[0].strip()
+        raise ChartError(
+            str(chart), message=message or f"{program} ended with exit code {done.returncode}"
+        )
+    parts = _SOURCE_LINE.split(done.stdout)
+    return zip(parts[1::2], parts[2::2], strict=True)
+
+
+def _documents(chart: Path, template: str, source: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of one rendered template, those inside of lists one by one.
+
+    :raises ChartError: if it is not YAML, or a document is no Kubernetes object
+    """
+    try:
+        documents = list(yaml.load_all(source, Loader=_loader()))
+    except yaml.YAMLError as error:
+        raise ChartError(str(chart), message=f"{template} is not YAML: {error}") from error
+    for document in documents:
+        if document is not None:
+            yield from _objects(chart, template, document)
+
+
+def _objects(chart: Path, template: str, document: Any) -> Iterator[dict[str, Any]]:
+    if not isinstance(document, dict):
+        raise _refused(chart, template, document, "is no mapping")
+    for field in ("apiVersion", "kind"):
+        if not isinstance(document.get(field), str) or not document[field]:
+            raise _refused(chart, template, document, f"has no {field}")
+    if document["kind"].endswith("List") and isinstance(document.get("items"), list):
+        for item in document["items"]:
+            yield from _objects(chart, template, item)
+        return
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise _refused(chart, template, document, "has no metadata.name")
+    yield document
+
+
+def _refused(chart: Path, template: str, document: object, why: str) -> ChartError:
+    seen = repr(document)
+    shown = seen if len(seen) <= 100 else f"{seen[:100]}..."
+    return ChartError(
+        str(chart), message=f"{template}: a document {why}, so it is no Kubernetes object: {shown}"
+    )
+
+
+def _hooks(manifest: Manifest) -> frozenset[str]:
+    """Return the moments of a release at which *manifest* is applied, if it is no part of it.
+
+    :source: Helm's documentation, "Chart Hooks"
+    """
+    named = (manifest["metadata"].get("annotations") or {}).get("helm.sh/hook") or ""
+    return frozenset(each.strip() for each in named.split(",") if each.strip())
+
+
+def _warn_of_hooks(chart: Path, template: str, manifest: Manifest, hooks: frozenset[str]) -> None:
+    if lost := hooks & {"pre-install", "post-install"}:
+        warnings.warn(
+            f"chart {str(chart)!r}: {template}: {manifest['kind']} "
+            f"{manifest['metadata']['name']!r} is a {' and '.join(sorted(lost))} hook and is not "
+            "run; if the pods need it, apply it in a fixture of your own",
+            HookNotRunWarning,
+            stacklevel=3,
+        )
+
+
+def _install_order(manifest: Manifest) -> tuple[int, str]:
+    kind = manifest["kind"]
+    if kind in _KIND_ORDER:
+        return _KIND_ORDER.index(kind), ""
+    return len(_KIND_ORDER), kind
+
+
+@cache
+def _loader() -> Any:
+    """Return a YAML loader that reads plain scalars as Helm and Kubernetes do.
+
+    PyYAML's would make numbers of ``22:22`` and dates of ``2024-01-01``, which no JSON can carry,
+    and strings of ``y``, ``0o644`` and ``1e+09``, which is how templates write large numbers.
+
+    :source: sigs.k8s.io/yaml, goyaml.v2/resolve.go
+    """
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    changed = {f"tag:yaml.org,2002:{name}" for name in ("float", "int", "timestamp", "value")}
+    kept = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in changed]
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+    }
+    more_booleans = base.bool_values | {"y": True, "n": False}
+    members = {"yaml_implicit_resolvers": kept, "bool_values": more_booleans}
+    loader: Any = type("HelmLoader", (base,), members)
+    for name, pattern, first in (
+        ("bool", r"[yYnN]", "yYnN"),
+        ("int", r"[-+]?(?:0b[01]+|0o?[0-7]+|0x[0-9a-fA-F]+|0|[1-9][0-9_]*)", "-+0123456789"),
+        (
+            "float",
+            r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?",
+            "-+.0123456789",
+        ),
+    ):
+        tag = f"tag:yaml.org,2002:{name}"
+        loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(first))
+    loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
+    return loader
+
+
+def _construct_number(loader: Any, node: Any) -> float:
+    """Read a float; one without a fraction is an integer, as in the JSON that Helm makes of it."""
+    number: float = loader.construct_yaml_float(node)
+    return int(number) if number.is_integer() else number

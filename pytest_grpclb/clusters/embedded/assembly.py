@@ -1,0 +1,118 @@
+"""The parts of one cluster, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pytest_grpclb.clusters.embedded import controllers, discovery
+from pytest_grpclb.clusters.embedded.access import Access, write_private
+from pytest_grpclb.clusters.embedded.api import Api
+from pytest_grpclb.clusters.embedded.clusterip import ServiceProxies
+from pytest_grpclb.clusters.embedded.controllers.services import ServiceAddresses
+from pytest_grpclb.clusters.embedded.dns import DOMAIN, Zone
+from pytest_grpclb.clusters.embedded.https import Server, serve
+from pytest_grpclb.clusters.embedded.images import Images
+from pytest_grpclb.clusters.embedded.log_files import LogFiles
+from pytest_grpclb.clusters.embedded.nameserver import NameServer
+from pytest_grpclb.clusters.embedded.network import API_PORT, DNS_PORT, Block, listen
+from pytest_grpclb.clusters.embedded.node import Node, base_environment
+from pytest_grpclb.clusters.embedded.processes import Processes
+from pytest_grpclb.clusters.embedded.recorder import Recorder
+from pytest_grpclb.clusters.embedded.runner import Runner
+from pytest_grpclb.clusters.embedded.store import Store
+
+__all__ = ["Assembly"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Assembly:
+    """One cluster: opened once, closed once."""
+
+    def __init__(
+        self,
+        directory: Path,
+        block: Block,
+        processes: Processes,
+        images: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._block, self._processes = block, processes
+        self._images = Images(images)
+        self._pods = directory / "pods"
+        self.kubeconfig = directory / "kubeconfig"
+        self.context = f"pytest-grpclb-127.{block.number}"
+        self._store = Store()
+
+    async def open(self) -> None:
+        """Start everything; when this returns, the API answers.
+
+        :raises AddressInUseError: if there is no port for the DNS
+        """
+        store, block = self._store, self._block
+        self._pods.mkdir()
+        access = Access(block.api, DOMAIN)
+        services = ServiceAddresses(store, block.services())
+        logs = LogFiles(store, self._pods)
+        api = Api(store, token=access.token, log_reader=logs.read, admit=services.admit)
+        self._server = await _serve_api(api, block.api, access)
+        stream, datagrams = listen(block.dns, DNS_PORT, purpose="the cluster's DNS", datagrams=True)
+        self._names = NameServer(Zone(store))
+        await self._names.serve(stream, datagrams)
+
+        loop = asyncio.get_running_loop()
+        controllers.Manager(
+            store,
+            controllers.controllers(store),
+            soon=loop.call_soon,
+            later=loop.call_later,
+            report=lambda controller, key, error: _LOG.error(
+                "%s %s", type(controller).__name__, key, exc_info=error
+            ),
+        )
+        self._proxies = ServiceProxies(store)
+        place = (block.api, self._server.port)
+        version = (discovery.describe("/version") or {})["gitVersion"]
+        controllers.bootstrap(store, node_address=block.node, api=place, version=version)
+        node = store.get("nodes", controllers.NODE)
+        Runner(
+            Node(
+                name=controllers.NODE,
+                address=block.node,
+                labels=node["metadata"]["labels"],
+                store=store,
+                processes=self._processes,
+                images=self._images,
+                recorder=Recorder(store, "kubelet", controllers.NODE),
+                addresses=block.pods(),
+                directory=self._pods,
+                commands_directory=Path.cwd(),
+                environment=base_environment(dns=datagrams.getsockname(), api=place),
+                account_files=lambda namespace, _name: {
+                    "token": access.token.encode(),
+                    "ca.crt": access.authority_pem,
+                    "namespace": namespace.encode(),
+                },
+            )
+        )
+        server = f"https://{place[0]}:{place[1]}"
+        write_private(self.kubeconfig, access.kubeconfig(server, self.context))
+
+    async def close(self) -> None:
+        """Let go of clients at once; the processes of pods are the zygote's to end."""
+        self._proxies.close()
+        await self._server.close(grace_s=0)
+
+
+async def _serve_api(api: Api, address: str, access: Access) -> Server:
+    context = access.server_context()
+    try:
+        return await serve(api, address, API_PORT, context)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    # Another Kubernetes of this machine listens on that port of all addresses; any other will do.
+    return await serve(api, address, 0, context)

@@ -1,0 +1,337 @@
+"""The Kubernetes API as plain JSON, on the kubernetes client's configuration and connections.
+
+The typed models of the client are left out on purpose: manifests come from charts as mappings and
+go to the API as such, and a field that the installed client does not know is not lost on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode
+
+from pytest_grpclb.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["KubeApi", "Resource"]
+
+FIELD_MANAGER = "pytest-grpclb"
+_ATTEMPTS = 5
+"""Tries of a request that may be repeated: with the pauses below, 1.5 s of an absent API."""
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 10.0
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_NO_RETRY_IN_URLLIB3 = False
+
+Json = dict[str, Any]
+
+
+class Resource:
+    """Where the objects of one kind live in the API."""
+
+    __slots__ = ("namespaced", "plural", "prefix")
+
+    def __init__(self, api_version: str, plural: str, *, namespaced: bool) -> None:
+        self.prefix = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        self.plural, self.namespaced = plural, namespaced
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Return the URL path of a collection, an object or its subresource."""
+        parts = [self.prefix]
+        if self.namespaced and namespace:
+            parts.append(f"namespaces/{quote(namespace)}")
+        parts.append(self.plural)
+        parts.extend(quote(part) for part in (name, subresource) if part)
+        return "/".join(parts)
+
+
+PODS = Resource("v1", "pods", namespaced=True)
+NAMESPACES = Resource("v1", "namespaces", namespaced=False)
+EVENTS = Resource("v1", "events", namespaced=True)
+DEPLOYMENTS = Resource("apps/v1", "deployments", namespaced=True)
+
+
+class KubeApi:
+    """One connection pool to one cluster's API; safe to use from several threads."""
+
+    def __init__(self, kubeconfig: Path, context: str) -> None:
+        from kubernetes import client, config
+
+        self._configuration = client.Configuration()
+        config.load_kube_config(
+            str(kubeconfig),
+            context=context,
+            client_configuration=self._configuration,
+            persist_config=False,
+        )
+        self._client = client.ApiClient(self._configuration)
+        self._pool = self._client.rest_client.pool_manager
+        self._resources: dict[tuple[str, str], Resource] = {}
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._pool.clear()
+        self._client.close()
+
+    # --- requests
+
+    def request(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout_s: float = 30.0,
+        repeatable: bool | None = None,
+    ) -> Json:
+        """Send one request and return the JSON object of its answer.
+
+        A request that may be repeated (GET, PUT and DELETE unless said otherwise) is, when the
+        connection breaks or the API says that it is overloaded or away.
+
+        :raises ApiError: if the API refuses it, or stays away; ``status`` 0 means no answer
+        :source: Kubernetes API conventions, "Response Status Kind"
+        """
+        if repeatable is None:
+            repeatable = verb in {"GET", "PUT", "DELETE"}
+        pause_s = _FIRST_PAUSE_S
+        for attempt in range(1, _ATTEMPTS + 1):
+            last = not repeatable or attempt == _ATTEMPTS
+            try:
+                response = self._open(verb, path, query, body, content_type, timeout_s)
+            except OSError as error:  # urllib3's own errors are no OSErrors: _open translates them
+                if last:
+                    raise ApiError(verb, path, status=0, message=str(error)) from error
+            else:
+                text = response.data
+                if response.status < 400:
+                    return json.loads(text) if text else {}
+                if response.status not in _PASSING or last:
+                    raise _refusal(verb, path, response.status, text)
+                pause_s = max(pause_s, _retry_after_s(response.headers))
+            time.sleep(min(pause_s, _LONGEST_PAUSE_S))
+            pause_s *= 2
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _open(
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any,
+        content_type: str,
+        timeout_s: float,
+        *,
+        stream: bool = False,
+    ) -> Any:
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+        for setting in self._configuration.auth_settings().values():
+            if setting["in"] == "header" and setting["value"]:
+                headers[setting["key"]] = setting["value"]
+        data = None
+        if body is not None:
+            headers["Content-Type"] = content_type
+            data = json.dumps(body).encode()
+        url = self._configuration.host + path
+        if query:
+            url += "?" + urlencode(query)
+        try:
+            return self._pool.request(
+                verb,
+                url,
+                body=data,
+                headers=headers,
+                timeout=timeout_s,
+                retries=_NO_RETRY_IN_URLLIB3,
+                preload_content=not stream,
+            )
+        except HTTPError as error:
+            raise ConnectionError(str(error)) from error
+
+    def stream(
+        self, path: str, *, query: Mapping[str, str], timeout_s: float = 30.0
+    ) -> ResponseStream:
+        """Open a GET whose body arrives bit by bit: a watch, or a log that is followed.
+
+        :param timeout_s: longest silence between two pieces
+        :raises ApiError: if the API refuses it or cannot be reached
+        """
+        try:
+            response = self._open("GET", path, query, None, "", timeout_s, stream=True)
+        except OSError as error:
+            raise ApiError("GET", path, status=0, message=str(error)) from error
+        if response.status >= 400:
+            raise _refusal("GET", path, response.status, response.read())
+        return ResponseStream(response)
+
+    # --- objects
+
+    def resource(self, api_version: str, kind: str) -> Resource:
+        """Return where objects of *kind* live, as the API's discovery tells.
+
+        :raises ApiError: if the API does not serve that kind (status 404)
+        """
+        key = (api_version, kind)
+        if key not in self._resources:
+            prefix = Resource(api_version, "", namespaced=False).prefix
+            for entry in self.request("GET", prefix)["resources"]:
+                if "/" not in entry["name"]:
+                    self._resources[api_version, entry["kind"]] = Resource(
+                        api_version, entry["name"], namespaced=entry["namespaced"]
+                    )
+        try:
+            return self._resources[key]
+        except KeyError:
+            raise ApiError(
+                "GET",
+                api_version,
+                status=404,
+                message=f"the cluster does not serve the kind {kind!r}",
+            ) from None
+
+    def apply(self, manifests: Sequence[Mapping[str, Any]], *, namespace: str) -> list[Json]:
+        """Create or change objects by server-side apply, in the order given.
+
+        :param namespace: for namespaced objects that name none
+        :raises ApiError: if the API refuses one
+        :source: Kubernetes documentation, "Server-Side Apply"
+        """
+        made = []
+        for manifest in manifests:
+            where = self.resource(manifest["apiVersion"], manifest["kind"])
+            metadata = manifest["metadata"]
+            path = where.path(metadata.get("namespace") or namespace, metadata["name"])
+            made.append(
+                self.request(
+                    "PATCH",
+                    path,
+                    query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                    body=manifest,
+                    content_type="application/apply-patch+yaml",
+                    repeatable=True,
+                )
+            )
+        return made
+
+    def get(self, where: Resource, namespace: str, name: str) -> Json:
+        """Return one object.
+
+        :raises ApiError: if there is none (status 404)
+        """
+        return self.request("GET", where.path(namespace, name))
+
+    def list(self, where: Resource, namespace: str = "", *, selector: str = "") -> list[Json]:
+        """Return the objects of a collection that a label selector picks."""
+        query = {"labelSelector": selector} if selector else None
+        items: list[Json] = self.request("GET", where.path(namespace), query=query)["items"]
+        return items
+
+    def delete(
+        self, where: Resource, namespace: str, name: str, *, grace_s: int | None = None
+    ) -> None:
+        """Delete one object; one that is gone already is no error.
+
+        :param grace_s: for pods: 0 kills at once; None: as the pod says
+        """
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+        }
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
+        try:
+            self.request("DELETE", where.path(namespace, name), body=body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def logs(self, namespace: str, pod: str, *, container: str = "", lines: int = 50) -> str:
+        """Return the last *lines* of what a container has written.
+
+        :raises ApiError: if it has not started yet (status 400) or is gone (404)
+        """
+        query = {"tailLines": str(lines)}
+        if container:
+            query["container"] = container
+        with self.stream(PODS.path(namespace, pod, "log"), query=query) as stream:
+            return b"".join(stream.pieces()).decode(errors="replace")
+
+
+class ResponseStream:
+    """The body of an answer as it arrives; `close` from another thread ends the reading one."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield what has arrived, until the answer ends.
+
+        :raises ConnectionError: if it breaks off or stays silent for too long
+        """
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield from self._response.stream(65536, decode_content=False)
+        except (HTTPError, OSError, ValueError, AttributeError) as error:
+            # Closed under the reader's feet, urllib3 and http.client raise whichever comes first.
+            raise ConnectionError(str(error)) from error
+
+    def events(self) -> Iterator[Json]:
+        """Yield the events of a watch: one JSON object a line.
+
+        :source: Kubernetes documentation, "Efficient detection of changes"
+        """
+        rest = b""
+        for piece in self.pieces():
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                if line:
+                    yield json.loads(line)
+
+    def close(self) -> None:
+        """End the request; the connection is not used again."""
+        import socket
+
+        connection = getattr(self._response, "connection", None)
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            # Closing alone would not wake a thread that is blocked in recv on this socket.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._response.close()
+
+
+def _refusal(verb: str, path: str, status: int, body: bytes) -> ApiError:
+    try:
+        told = json.loads(body)
+        reason, message = str(told.get("reason", "")), str(told.get("message", ""))
+    except (ValueError, AttributeError):
+        reason, message = "", body[:500].decode(errors="replace")
+    return ApiError(verb, path, status=status, reason=reason, message=message)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return what the API asks for, in seconds; 0 where it says nothing usable.
+
+    :source: RFC 9110, section 10.2.3 (the form with a number; Kubernetes sends no other)
+    """
+    try:
+        return float(headers.get("Retry-After", "0"))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,275 @@
+"""Command line, ini settings and markers, checked and frozen before anything is started."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_grpclb.errors import OptionError
+from pytest_grpclb.model import Settings
+
+if TYPE_CHECKING:
+    import pytest
+    from _pytest.config.argparsing import Parser
+
+    from pytest_grpclb.strategies import Strategy
+
+__all__ = ["Options", "add_options", "apply_marker", "read_options", "selected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line and the ini file say together; the command line wins."""
+
+    strategies: tuple[str, ...]
+    """Names as given; "all" is not resolved yet."""
+    cluster: str
+    artifacts: Path | None
+    embedded_images: Mapping[str, tuple[str, ...]]
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Option:
+    """One option: on the command line with dashes, in the ini file with underscores."""
+
+    name: str
+    help: str
+    default: str
+    metavar: str | None = None
+    repeatable: bool = False
+
+    @property
+    def dest(self) -> str:
+        return "grpclb_" + self.name.replace("-", "_")
+
+    @property
+    def switch(self) -> str:
+        return f"--grpclb-{self.name}"
+
+
+_DEFAULTS = Settings()
+
+_OPTIONS = (
+    _Option(
+        name="strategy",
+        metavar="NAME[,NAME...]",
+        default="headless",
+        repeatable=True,
+        help="load-balancing strategies to test, or 'all'; tests that use the grpclb fixture run "
+        "once for each",
+    ),
+    _Option(
+        name="cluster",
+        metavar="PROVIDER",
+        default="embedded",
+        help="where the cluster comes from: 'embedded' is a small Kubernetes on loopback",
+    ),
+    _Option(
+        name="replicas",
+        metavar="N",
+        default=str(_DEFAULTS.replicas),
+        help="backends that a test starts with",
+    ),
+    _Option(
+        name="alpha",
+        metavar="P",
+        default=str(_DEFAULTS.alpha),
+        help="probability of SKEWED for a spread that is even, per test",
+    ),
+    _Option(
+        name="power",
+        metavar="P",
+        default=str(_DEFAULTS.power),
+        help="probability of SKEWED for one backend at --grpclb-skew times its share",
+    ),
+    _Option(
+        name="skew",
+        metavar="FACTOR",
+        default=str(_DEFAULTS.skew),
+        help="the smallest skew that must be found out, as a multiple of the fair share",
+    ),
+    _Option(
+        name="ready-timeout",
+        metavar="SECONDS",
+        default=str(_DEFAULTS.ready_timeout_s),
+        help="how long backends may take to become ready",
+    ),
+    _Option(
+        name="artifacts",
+        metavar="DIR",
+        default="",
+        help="where pod logs, states and events go when a test fails",
+    ),
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Declare every option, on the command line and as an ini setting of the same name."""
+    group = parser.getgroup("grpclb", "gRPC load balancing on Kubernetes (pytest-grpclb)")
+    for option in _OPTIONS:
+        told = f"{option.help} (default: {option.default or 'none'})"
+        group.addoption(
+            option.switch,
+            dest=option.dest,
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            default=None,
+            help=told,
+        )
+        parser.addini(option.dest, help=told, default=None, type="string")
+    parser.addini(
+        "grpclb_embedded_images",
+        type="linelist",
+        default=[],
+        help="what runs an image on the embedded cluster, one a line: IMAGE = COMMAND ARGUMENT..., "
+        "where {ip} and {port} stand for the pod's address and first container port",
+    )
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Read and check all options.
+
+    :raises OptionError: if a value cannot be used; the message names the option, the value and
+        what is expected
+    """
+    given = {option.name: _value(config, option) for option in _OPTIONS}
+    settings = Settings(
+        replicas=_whole("--grpclb-replicas", given["replicas"], least=1),
+        alpha=_probability("--grpclb-alpha", given["alpha"]),
+        power=_probability("--grpclb-power", given["power"]),
+        skew=_number("--grpclb-skew", given["skew"], above=1),
+        ready_timeout_s=_number("--grpclb-ready-timeout", given["ready-timeout"], above=0),
+    )
+    names = [name.strip() for text in given["strategy"] for name in text.split(",")]
+    if not all(names):
+        raise OptionError(
+            "--grpclb-strategy", ",".join(given["strategy"]), expected="names with commas between"
+        )
+    return Options(
+        strategies=tuple(dict.fromkeys(names)),
+        cluster=given["cluster"],
+        artifacts=Path(given["artifacts"]) if given["artifacts"] else None,
+        embedded_images=_images(config.getini("grpclb_embedded_images")),
+        settings=settings,
+    )
+
+
+def selected(options: Options, strategies: Mapping[str, Strategy]) -> tuple[str, ...]:
+    """Return the strategies to run, in the order asked for, with "all" and aliases resolved.
+
+    :raises OptionError: if a name is not known; the message lists those that are
+    """
+    from pytest_grpclb.strategies import find
+
+    names: list[str] = []
+    for name in options.strategies:
+        names.extend(strategies if name == "all" else [find(name, strategies).name])
+    return tuple(dict.fromkeys(names))
+
+
+def _value(config: pytest.Config, option: _Option) -> Any:
+    value = config.getoption(option.dest)
+    if value is None:
+        value = config.getini(option.dest) or option.default
+        if option.repeatable:
+            value = [value]
+    return value
+
+
+def _number(name: str, value: Any, *, above: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not above < number < math.inf:
+        raise OptionError(name, value, expected=f"a number above {above:g}")
+    return number
+
+
+def _probability(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < 1:
+        raise OptionError(name, value, expected="a probability between 0 and 1, both excluded")
+    return number
+
+
+def _whole(name: str, value: Any, *, least: int) -> int:
+    try:
+        number = int(value) if isinstance(value, str | int) else None
+    except ValueError:
+        number = None
+    if number is None or number < least:
+        raise OptionError(name, value, expected=f"a whole number, {least} or more")
+    return number
+
+
+def _images(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    images = {}
+    for line in lines:
+        image, equals, command = line.partition("=")
+        words = shlex.split(command)
+        if not (image.strip() and equals and words):
+            raise OptionError(
+                "grpclb_embedded_images", line, expected="IMAGE = COMMAND ARGUMENT..."
+            )
+        images[image.strip()] = tuple(words)
+    return images
+
+
+# --- markers
+
+_Check = Callable[[str, Any], Any]
+
+
+def _positive(name: str, value: Any) -> float:
+    return _number(name, value, above=0)
+
+
+def _positive_or_none(name: str, value: Any) -> float | None:
+    return None if value is None else _positive(name, value)
+
+
+def _count(name: str, value: Any) -> int:
+    return _whole(name, value, least=1)
+
+
+_MARKER_KEYS: Mapping[str, _Check] = {
+    "replicas": _count,
+    "max_connection_age_s": _positive_or_none,
+    "max_connection_age_grace_s": _positive,
+    "min_resolution_interval_s": _positive,
+    "channels": _count,
+    "concurrency": _count,
+    "alpha": _probability,
+    "power": _probability,
+    "skew": lambda name, value: _number(name, value, above=1),
+    "ready_timeout_s": _positive,
+}
+assert _MARKER_KEYS.keys() == {each.name for each in fields(Settings)}
+
+
+def apply_marker(
+    settings: Settings, arguments: Sequence[Any], keywords: Mapping[str, Any]
+) -> Settings:
+    """Return *settings* with what a ``grpclb`` marker says instead.
+
+    :raises OptionError: if it has a key that is not a setting, or a value that cannot be used
+    """
+    if arguments:
+        raise OptionError(
+            "marker grpclb", arguments[0], expected="keyword arguments only, such as replicas=3"
+        )
+    changes = {}
+    for key, value in keywords.items():
+        if key not in _MARKER_KEYS:
+            raise OptionError("marker grpclb", key, expected=f"one of {', '.join(_MARKER_KEYS)}")
+        changes[key] = _MARKER_KEYS[key](f"marker grpclb: {key}", value)
+    return replace(settings, **changes)

@@ -1,0 +1,160 @@
+"""The greeter, a sample backend: it says hello and names the pod that it runs in."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import math
+import os
+import socket
+import time
+from typing import Any
+
+import grpc
+from grpc._cython import cygrpc
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from pytest_grpclb._pb import helloworld_pb2
+from pytest_grpclb.programs import serving
+
+SERVICE = "helloworld.Greeter"
+_LOG = logging.getLogger(__name__)
+_DRAIN_S = 10.0
+
+
+def main(argv: list[str]) -> int:
+    """Serve until SIGTERM, drain, and return the exit code.
+
+    :raises ProgramError: if the environment cannot be used or the port is taken
+    """
+    flags = serving.parser("greeter", __doc__, port=50051)
+    flags.add_argument(
+        "--delay-ms",
+        type=_delay_s,
+        default=0.0,
+        dest="delay_s",
+        metavar="MS",
+        help="wait so long before each answer",
+    )
+    options = flags.parse_args(argv)
+    serving.start_log()
+    asyncio.run(_serve(options.port, options.delay_s))
+    return 0
+
+
+def _delay_s(text: str) -> float:
+    try:
+        delay_ms = float(text)
+    except ValueError:
+        delay_ms = math.nan
+    if not 0 <= delay_ms <= 3_600_000:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot be used; expected milliseconds, 0 to 3600000"
+        )
+    return delay_ms / 1000
+
+
+class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Names the pod in the initial metadata of every unary answer, whatever the service."""
+
+    def __init__(self, *, uid: str, name: str) -> None:
+        self._metadata = (("grpclb-backend", uid), ("grpclb-backend-name", name))
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        async def answer(request: Any, context: Any) -> Any:
+            await context.send_initial_metadata(self._metadata)
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+
+async def _serve(port: int, delay_s: float) -> None:
+    told = serving.ending()
+    pod = os.environ.get("POD_NAME") or socket.gethostname()
+    age_s = serving.seconds_from_environment("GRPC_MAX_CONNECTION_AGE")
+    grace_s = serving.seconds_from_environment("GRPC_MAX_CONNECTION_AGE_GRACE")
+    drain_s = serving.seconds_from_environment("GRPCLB_DRAIN_S") or _DRAIN_S
+
+    # Without so_reuseport=0 a second greeter on the same port would silently share its calls.
+    options = [("grpc.so_reuseport", 0), ("grpc.enable_channelz", 1)]
+    if age_s is not None:
+        options.append(("grpc.max_connection_age_ms", round(age_s * 1000)))
+    if grace_s is not None:
+        options.append(("grpc.max_connection_age_grace_ms", round(grace_s * 1000)))
+    identity = _Identity(uid=os.environ.get("POD_UID") or pod, name=pod)
+    server = grpc.aio.server(interceptors=[identity], options=options)
+
+    async def say_hello(
+        request: helloworld_pb2.HelloRequest, _context: Any
+    ) -> helloworld_pb2.HelloReply:
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        return helloworld_pb2.HelloReply(message=f"Hello {request.name} from {pod}")
+
+    greet = grpc.unary_unary_rpc_method_handler(
+        say_hello,
+        request_deserializer=helloworld_pb2.HelloRequest.FromString,
+        response_serializer=helloworld_pb2.HelloReply.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE, {"SayHello": greet}),)
+    )
+    state = await serving.add_health(server, SERVICE)
+    channelz.add_channelz_servicer(server)
+    reflection.enable_server_reflection(
+        (
+            SERVICE,
+            health.SERVICE_NAME,
+            reflection.SERVICE_NAME,
+            channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+        ),
+        server,
+    )
+    address = serving.listen(server, port)
+    await server.start()
+    _LOG.info("listening on %s", address)
+    await told.wait()
+    _LOG.info("told to end")
+    await state.enter_graceful_shutdown()
+    await _drain(server, drain_s=drain_s, age_s=age_s)
+
+
+async def _drain(server: Any, *, drain_s: float, age_s: float | None) -> None:
+    """Let clients go without a failed call, then stop.
+
+    A gRPC server that stops cancels the calls that reach it before its GOAWAY reaches the client.
+    So a server whose connections age goes on serving until the last has aged out: a client that
+    looks the name up again does not come back. Without an age nothing makes clients leave, and
+    that race is gRPC's own; a preStop sleep does not help there either.
+    """
+    until = time.monotonic() + drain_s
+    if age_s is not None:
+        # A client may reconnect once before it looks the name up; an age is jittered by 10 %.
+        leave_by = time.monotonic() + min(2 * 1.1 * age_s, drain_s / 2)
+        while _connections() and time.monotonic() < leave_by:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    await server.stop(max(0.0, until - time.monotonic()))
+    _LOG.info("drained")
+
+
+def _connections() -> int:
+    """Return how many connections this process's one server has."""
+    servers = json.loads(cygrpc.channelz_get_servers(0)).get("server", [])
+    return sum(
+        len(
+            json.loads(
+                cygrpc.channelz_get_server_sockets(int(server["ref"]["serverId"]), 0, 0)
+            ).get("socketRef", [])
+        )
+        for server in servers
+    )

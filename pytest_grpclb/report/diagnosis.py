@@ -1,0 +1,219 @@
+"""The likeliest cause of a skew, in one sentence that names what to set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.model import Mechanism, Outcome
+from pytest_grpclb.report.tables import opened_connections, pod_name
+from pytest_grpclb.statistics import count_unnamed, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_grpclb.model import Backend, Traffic, Verdict
+
+__all__ = ["diagnose"]
+
+
+def diagnose(traffic: Traffic, verdict: Verdict) -> str:
+    """Return the likeliest cause of a verdict that is not EVEN and its remedy; empty if it is.
+
+    The causes are tried in order: the ones that make others meaningless first, then the ones whose
+    evidence is the most direct. The cause ends at the first semicolon; the remedy follows.
+    """
+    for cause in _CAUSES if verdict.outcome is not Outcome.EVEN else ():
+        if found := cause(traffic, verdict):
+            return found
+    return ""
+
+
+def _unnamed(traffic: Traffic, _: Verdict) -> str:
+    unnamed = count_unnamed(traffic.calls)
+    if not unnamed:
+        return ""
+    return (
+        f"{plural(unnamed, 'answered call')} did not say which pod answered; let the service send "
+        "its pod's UID in the response metadata key that CallTemplate.backend_key names"
+    )
+
+
+def _too_few(_: Traffic, verdict: Verdict) -> str:
+    if verdict.outcome is not Outcome.INCONCLUSIVE:
+        return ""
+    return f"the calls are too few; send at least {verdict.needed_calls}"
+
+
+def _strangers(traffic: Traffic, verdict: Verdict) -> str:
+    known = {backend.uid for backend in traffic.backends}
+    strangers = [uid for uid in verdict.counts if uid not in known]
+    if not strangers:
+        return ""
+    return (
+        f"calls reach {strangers[0]!r}, which is no pod of this deployment; compare the selector "
+        "of the Service that is dialled with the labels of the deployment's pods"
+    )
+
+
+def _still_called(traffic: Traffic, verdict: Verdict) -> str:
+    for backend in traffic.backends:
+        if backend.removed_at_s is not None and verdict.counts.get(backend.uid):
+            return (
+                f"connections to {backend.name} outlive its endpoint; let the server close them "
+                "when it gets SIGTERM (a graceful stop sends GOAWAY), or set a max connection age"
+            )
+    return ""
+
+
+def _pinned_connections(traffic: Traffic, verdict: Verdict) -> str:
+    if traffic.mechanism is not Mechanism.CONNECTION:
+        return ""
+    opened = opened_connections(traffic)
+    shared = opened < traffic.channels
+    carriers = plural(opened, "connection")
+    carriers += f" of {traffic.channels} channels" if shared else ""
+    who = "a ClusterIP" if traffic.strategy == "clusterip" else traffic.strategy
+    advice = "use a headless Service with round_robin"
+    if shared:
+        advice += ", or grpc.use_local_subchannel_pool=1 for a connection per channel"
+    return (
+        f"{carriers} carried 100 % of {plural(verdict.calls, 'call')}: "
+        f"{who} balances connections, not calls; {advice}"
+    )
+
+
+def _one_address(traffic: Traffic, verdict: Verdict) -> str:
+    # Behind a proxy one address is as it should be; a proxy's picks are no client's round robin.
+    if traffic.mechanism is not Mechanism.ROUND_ROBIN or len(traffic.resolved) != 1:
+        return ""
+    if not _all_on_one(verdict):
+        return ""
+    return (
+        f"the client knows 1 address, {traffic.resolved[0]}, for {verdict.backends} ready pods; "
+        "dial the name of a headless Service (clusterIP: None) as dns:///NAME:PORT"
+    )
+
+
+def _pick_first(traffic: Traffic, verdict: Verdict) -> str:
+    config = traffic.settings.get("service config")
+    if config is None or "pick_first" not in config or not _all_on_one(verdict):
+        return ""
+    return (
+        "the client sends everything over the first connection that stands (pick_first); set the "
+        'service config {"loadBalancingConfig":[{"round_robin":{}}]}'
+    )
+
+
+def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
+    newcomers = [
+        backend
+        for backend in _idle(traffic, verdict)
+        if backend.ready_at_s is not None and backend.ready_at_s > traffic.started_at_s
+    ]
+    timers = traffic.timers
+    if not newcomers or timers is None:
+        return ""
+    if timers.connection_age_s is None:
+        return (
+            "without a max connection age no connection ends, so the client never asks DNS for "
+            f"the {plural(len(newcomers), 'new pod')}; set one on the servers "
+            "(max_connection_age_s; GRPC_MAX_CONNECTION_AGE in the greeter)"
+        )
+    last_s = max(traffic.calls.done_s, default=traffic.started_at_s)
+    watched_s = last_s - min(backend.ready_at_s or 0.0 for backend in newcomers)
+    if timers.min_resolution_interval_s > watched_s:
+        return (
+            f"the client asks DNS at most every {timers.min_resolution_interval_s:g} s, and did "
+            f"not for the {plural(len(newcomers), 'new pod')}; lower "
+            "grpc.dns_min_time_between_resolutions_ms"
+        )
+    if timers.dns_ttl_s > watched_s:
+        return (
+            f"DNS may answer for {timers.dns_ttl_s:g} s as it did before the "
+            f"{plural(len(newcomers), 'new pod')}; lower the TTL of the cluster's DNS"
+        )
+    return ""
+
+
+def _not_connected(traffic: Traffic, verdict: Verdict) -> str:
+    if not traffic.connections:
+        return ""
+    states = {
+        connection.address.rpartition(":")[0].strip("[]"): connection.state
+        for connection in traffic.connections
+    }
+    idle = [backend for backend in _idle(traffic, verdict) if backend.address]
+    for backend in idle:
+        state = states.get(backend.address)
+        if state is not None and state != "READY":
+            return (
+                f"the client's connection to {backend.name} at {backend.address} is {state}; "
+                "check the port it listens on, its readiness probe and network policies"
+            )
+    unknown = [backend for backend in idle if backend.address not in states]
+    # Behind a proxy the client sees no pod address at all, which says nothing of any pod.
+    if unknown and len(unknown) < verdict.backends:
+        return (
+            f"the client does not know {unknown[0].address}, the address of {unknown[0].name}; "
+            "check that the Service selects that pod and that DNS lists it"
+        )
+    return ""
+
+
+def _incomplete_warm_up(traffic: Traffic, verdict: Verdict) -> str:
+    if traffic.mechanism is not Mechanism.ROUND_ROBIN:
+        return ""
+    ready = sum(
+        verdict.counts.get(backend.uid) is not None
+        and (backend.ready_at_s is None or backend.ready_at_s <= traffic.started_at_s)
+        for backend in traffic.backends
+    )
+    for channel, seen in enumerate(traffic.warm_up_seen):
+        if seen < ready:
+            return (
+                f"channel {channel} had reached {seen} of {ready} pods when counting began; "
+                "check that every pod can be connected to from the driver's pod"
+            )
+    return ""
+
+
+def _rebuilt_pickers(traffic: Traffic, _: Verdict) -> str:
+    if traffic.mechanism is not Mechanism.ROUND_ROBIN or not traffic.picker_rebuilds:
+        return ""
+    return (
+        f"the client's picker was rebuilt {plural(traffic.picker_rebuilds, 'time')} while calls "
+        "were counted, and each one starts its round anew; measure evenness with "
+        "max_connection_age_s=None"
+    )
+
+
+def _unexplained(traffic: Traffic, verdict: Verdict) -> str:
+    busiest = max(verdict.counts, key=lambda uid: verdict.counts[uid])
+    return (
+        "no setting that is known here explains it; compare the log of "
+        f"{pod_name(traffic, busiest)} with those of the others"
+    )
+
+
+_CAUSES: tuple[Callable[[Traffic, Verdict], str], ...] = (
+    _unnamed,
+    _too_few,
+    _strangers,
+    _still_called,
+    _pinned_connections,
+    _one_address,
+    _pick_first,
+    _never_looked_again,
+    _not_connected,
+    _incomplete_warm_up,
+    _rebuilt_pickers,
+    _unexplained,
+)
+
+
+def _idle(traffic: Traffic, verdict: Verdict) -> list[Backend]:
+    return [backend for backend in traffic.backends if verdict.counts.get(backend.uid) == 0]
+
+
+def _all_on_one(verdict: Verdict) -> bool:
+    return verdict.backends > 1 and sum(count > 0 for count in verdict.counts.values()) == 1

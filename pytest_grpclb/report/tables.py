@@ -1,0 +1,231 @@
+"""The facts of a run of traffic as plain text: pods, client, timeline, failed calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.model import UNKNOWN_BACKEND, EventKind
+from pytest_grpclb.statistics import first_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pytest_grpclb.model import Backend, Event, Traffic, Verdict
+
+__all__ = [
+    "STATUS_NAMES",
+    "client_view",
+    "failed_calls",
+    "format_table",
+    "opened_connections",
+    "pod_name",
+    "pod_table",
+    "timeline",
+]
+
+STATUS_NAMES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""gRPC status codes by number. Source: gRPC documentation, "Status codes"."""
+
+_TIMELINE_LINES = 24
+"""A screen's worth; what is left out stands in the middle, where least happens."""
+
+_DISRUPTIONS = (EventKind.SCALE, EventKind.KILL, EventKind.RESTART, EventKind.ENDPOINT_REMOVED)
+"""Events that a failed call may follow from."""
+
+
+def pod_name(traffic: Traffic, uid: str) -> str:
+    """Return the name of the pod, or what the stranger called itself."""
+    names = (backend.name for backend in traffic.backends if backend.uid == uid)
+    return next(names, uid)
+
+
+def pod_table(traffic: Traffic, verdict: Verdict) -> str:
+    """Return one line per pod: what it got of the calls that the verdict is about, and when."""
+    first = first_answers(traffic.calls)
+    known = {backend.uid: backend for backend in traffic.backends}
+    header: tuple[str, ...] = (
+        "pod",
+        "calls",
+        "share",
+        "x fair",
+        "conns",
+        "first answer",
+        "ready",
+        "removed",
+    )
+    rows: list[tuple[str, ...]] = []
+    for uid, calls in verdict.counts.items():
+        backend = known.get(uid)
+        share = calls / verdict.calls if verdict.calls else 0.0
+        rows.append(
+            (
+                backend.name if backend else f"{uid} (stranger)",
+                str(calls),
+                f"{share:.1%}",
+                f"{share * verdict.backends:.2f}",
+                _connections_of(traffic, backend),
+                _moment(traffic, first[uid]) if uid in first else "never",
+                _moment(traffic, backend.ready_at_s) if backend else "-",
+                _moment(traffic, backend.removed_at_s) if backend else "-",
+            )
+        )
+    if all(row[-1] == "-" for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return format_table(header, rows)
+
+
+def client_view(traffic: Traffic) -> str:
+    """Return what the client knew: its settings, addresses, channels and connections."""
+    facts = dict(traffic.settings)
+    channels = str(traffic.channels)
+    if traffic.warm_up_seen:
+        seen = sorted(set(traffic.warm_up_seen))
+        span = str(seen[0]) if len(seen) == 1 else f"{seen[0]} to {seen[-1]}"
+        channels += f"; backends that warm-up saw on each: {span}"
+    facts["channels"] = channels
+    if traffic.connections:
+        states = Counter(connection.state for connection in traffic.connections)
+        told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        facts["subchannels"] = f"{told}; connections opened: {opened_connections(traffic)}"
+    if traffic.resolved:
+        facts["resolved"] = ", ".join(traffic.resolved[:4])
+        if len(traffic.resolved) > 4:
+            facts["resolved"] += f" and {len(traffic.resolved) - 4} more"
+    rebuilds = traffic.picker_rebuilds
+    facts["picker rebuilds"] = "unknown" if rebuilds is None else str(rebuilds)
+    width = max(len(name) for name in facts)
+    return "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
+
+
+def timeline(traffic: Traffic) -> str:
+    """Return what happened while traffic ran, and when each pod first answered."""
+    moments = [(event.at_s, _describe_event(traffic, event)) for event in traffic.events]
+    moments += [
+        (at_s, f"first answer of {pod_name(traffic, uid)}")
+        for uid, at_s in first_answers(traffic.calls).items()
+    ]
+    moments.append((traffic.started_at_s, "calls are counted from here"))
+    if traffic.ended_at_s is not None:
+        moments.append((traffic.ended_at_s, "traffic ends"))
+    lines = [f"{_moment(traffic, at_s)}  {what}" for at_s, what in sorted(moments)]
+    if len(lines) > _TIMELINE_LINES:
+        half = _TIMELINE_LINES // 2
+        lines[half:-half] = [f"... {len(lines) - 2 * half} more ..."]
+    return "\n".join(_align_right(lines))
+
+
+def failed_calls(traffic: Traffic, *, without: Collection[int] = ()) -> str:
+    """Return how many calls failed with which status, when, and what the first one said.
+
+    :param without: sequence numbers of failed calls to leave out
+    """
+    calls = traffic.calls
+    by_status: dict[int, list[int]] = {}
+    for row, status in enumerate(calls.status):
+        if status and calls.sequence[row] not in without:
+            by_status.setdefault(status, []).append(row)
+    details = {failure.sequence: failure.details for failure in reversed(traffic.failures)}
+    blocks = []
+    for status, rows in sorted(by_status.items(), key=lambda item: -len(item[1])):
+        first, last = calls.done_s[rows[0]], calls.done_s[rows[-1]]
+        span = _moment(traffic, first)
+        if len(rows) > 1:
+            span += f" to {_moment(traffic, last)}"
+        lines = [f"{_status_name(status)} x {len(rows)}, {span}{_after_event(traffic, first)}"]
+        told = [details[calls.sequence[row]] for row in rows if calls.sequence[row] in details]
+        if told:
+            lines.append(f"  the first one said: {told[0]}")
+        named = Counter(
+            calls.identities[calls.backend[row]]
+            for row in rows
+            if calls.backend[row] != UNKNOWN_BACKEND
+        )
+        if named:
+            lines.append(
+                "  from "
+                + ", ".join(f"{pod_name(traffic, uid)} x {n}" for uid, n in named.most_common(5))
+            )
+        blocks += lines
+    return "\n".join(blocks)
+
+
+def format_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str] = ("pod",)
+) -> str:
+    """Return aligned columns, numbers to the right.
+
+    :param left: headers of the columns that are aligned to the left
+    """
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for name, cell, width in zip(header, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def opened_connections(traffic: Traffic) -> int:
+    """Return how many connections the client opened; its channels, where it does not tell."""
+    return sum(each.connections for each in traffic.connections) or traffic.channels
+
+
+def _connections_of(traffic: Traffic, backend: Backend | None) -> str:
+    """Count the connections opened to a pod; a dash where the client sees no pod addresses."""
+    opened = [
+        each.connections
+        for each in traffic.connections
+        if backend is not None and each.address.rpartition(":")[0].strip("[]") == backend.address
+    ]
+    return str(sum(opened)) if opened else "-"
+
+
+def _describe_event(traffic: Traffic, event: Event) -> str:
+    who = f" {pod_name(traffic, event.backend)}" if event.backend else ""
+    detail = f" {event.detail}" if event.detail else ""
+    return f"{event.kind.value}{who}{detail}"
+
+
+def _after_event(traffic: Traffic, at_s: float) -> str:
+    before = [
+        event for event in traffic.events if event.at_s <= at_s and event.kind in _DISRUPTIONS
+    ]
+    if not before:
+        return ""
+    last = max(before, key=lambda event: event.at_s)
+    return f", {at_s - last.at_s:.3f} s after {_describe_event(traffic, last)}"
+
+
+def _status_name(status: int) -> str:
+    return STATUS_NAMES[status] if status < len(STATUS_NAMES) else f"status {status}"
+
+
+def _moment(traffic: Traffic, at_s: float | None) -> str:
+    return "-" if at_s is None else f"{at_s - traffic.started_at_s:+.3f} s"
+
+
+def _align_right(lines: Sequence[str]) -> list[str]:
+    """Pad the moments in front so that their points stand in one column."""
+    width = max(line.index(" ") for line in lines)
+    return [" " * (width - line.index(" ")) + line for line in lines]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+SHOWS_SETTINGS = """
+def test_settings(grpclb_settings):
+    print(grpclb_settings)
+"""
+
+EMPTY = "def test_nothing(): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--grpclb-strategy=heedless"],
+            "--grpclb-strategy: 'heedless' cannot be used; "
+            "expected one of headless, clusterip, all",
+        ),
+        (
+            ["--grpclb-strategy=headless,,clusterip"],
+            "--grpclb-strategy: 'headless,,clusterip' cannot be used; "
+            "expected names with commas between",
+        ),
+        (
+            ["--grpclb-cluster=minikube"],
+            "--grpclb-cluster: 'minikube' cannot be used; expected one of embedded",
+        ),
+        (
+            ["--grpclb-replicas=0"],
+            "--grpclb-replicas: '0' cannot be used; expected a whole number, 1 or more",
+        ),
+        (
+            ["--grpclb-replicas=-2"],
+            "--grpclb-replicas: '-2' cannot be used; expected a whole number, 1 or more",
+        ),
+        (
+            ["--grpclb-replicas=2.5"],
+            "--grpclb-replicas: '2.5' cannot be used; expected a whole number, 1 or more",
+        ),
+        (
+            ["--grpclb-alpha=0"],
+            "--grpclb-alpha: '0' cannot be used; "
+            "expected a probability between 0 and 1, both excluded",
+        ),
+        (
+            ["--grpclb-alpha=1"],
+            "--grpclb-alpha: '1' cannot be used; "
+            "expected a probability between 0 and 1, both excluded",
+        ),
+        (
+            ["--grpclb-power=nan"],
+            "--grpclb-power: 'nan' cannot be used; "
+            "expected a probability between 0 and 1, both excluded",
+        ),
+        (
+            ["--grpclb-skew=1"],
+            "--grpclb-skew: '1' cannot be used; expected a number above 1",
+        ),
+        (
+            ["--grpclb-ready-timeout=soon"],
+            "--grpclb-ready-timeout: 'soon' cannot be used; expected a number above 0",
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_used_ends_the_run_with_its_name_and_value(
+    pytester: pytest.Pytester, arguments: list[str], message: str
+) -> None:
+    pytester.makepyfile(EMPTY)
+    result = pytester.runpytest(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines == [f"ERROR: {message}", ""]
+
+
+def test_an_ini_setting_counts_where_the_command_line_says_nothing(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\ngrpclb_replicas = 5\ngrpclb_alpha = 1e-3\n")
+    pytester.makepyfile(SHOWS_SETTINGS)
+    result = pytester.runpytest("-s", "--grpclb-alpha=1e-4")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*replicas=5,*alpha=0.0001,*"])
+
+
+def test_a_bad_ini_setting_is_named_like_the_option(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ngrpclb_strategy = round_robin\n")
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        "ERROR: --grpclb-strategy: 'round_robin' cannot be used; "
+        "expected one of headless, clusterip, all"
+    )
+
+
+def test_an_embedded_image_needs_a_command(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ngrpclb_embedded_images =\n    shop/server:1 =\n")
+    result = pytester.runpytest()
+    assert result.stderr.lines[0] == (
+        "ERROR: grpclb_embedded_images: 'shop/server:1 =' cannot be used; "
+        "expected IMAGE = COMMAND ARGUMENT..."
+    )
+
+
+def test_the_header_says_in_one_line_what_verdicts_mean(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest("--grpclb-strategy=all")
+    result.stdout.fnmatch_lines(
+        ["grpclb: headless, clusterip on embedded; alpha 1e-06, power 0.999 at skew 1.5"]
+    )

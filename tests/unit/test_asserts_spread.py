@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+from made_traffic import TIMERS, Rows, made_traffic, pods
+
+from pytest_grpclb.asserts import (
+    assert_even_spread,
+    assert_no_calls_to,
+    assert_no_failed_calls,
+    assert_pinned,
+    assert_share,
+    assert_weighted_spread,
+)
+from pytest_grpclb.errors import GrpclbError, InconclusiveError
+from pytest_grpclb.model import Event, EventKind, Mechanism, Outcome, Verdict
+
+
+def shuffled(**counts: int) -> list[str]:
+    rows = [backend for backend, number in counts.items() for _ in range(number)]
+    random.Random(1).shuffle(rows)
+    return rows
+
+
+def exactly(told: str) -> str:
+    return f"^{re.escape(told)}$"
+
+
+# --- assert_even_spread
+
+
+def test_an_even_spread_returns_its_verdict_and_tells_the_observer() -> None:
+    seen: list[Verdict] = []
+    traffic = made_traffic(shuffled(a=190, b=200, c=194), observer=seen.append)
+    verdict = assert_even_spread(traffic)
+    assert verdict.outcome is Outcome.EVEN
+    assert verdict.counts == {"a": 190, "b": 200, "c": 194}
+    assert seen == [verdict]
+
+
+def test_a_skewed_spread_fails_and_tells_the_observer() -> None:
+    seen: list[Verdict] = []
+    traffic = made_traffic(shuffled(a=400, b=100, c=84), observer=seen.append)
+    told = (
+        r"^headless: SKEWED: pod-a answered 400 of 584 calls \(2.05 times its share\);\n"
+        r"  its fair share allows 138 to 254;\n  outside of theirs as well: 2\nlikely cause: "
+    )
+    with pytest.raises(AssertionError, match=told):
+        assert_even_spread(traffic)
+    assert [verdict.outcome for verdict in seen] == [Outcome.SKEWED]
+
+
+def test_too_few_calls_are_an_error_and_no_pass() -> None:
+    seen: list[Verdict] = []
+    traffic = made_traffic(shuffled(a=100, b=100, c=100), observer=seen.append)
+    told = (
+        "INCONCLUSIVE: 300 calls are too few: 584 are needed to find one backend at 1.5 times its "
+        "share; these find 1.70 times; send at least 584, e.g. grpclb.drive(calls=584)"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)) as raised:
+        assert_even_spread(traffic)
+    assert (raised.value.seen, raised.value.needed) == (300, 584)
+    assert isinstance(raised.value, GrpclbError)
+    assert not isinstance(raised.value, AssertionError)
+    assert [verdict.outcome for verdict in seen] == [Outcome.INCONCLUSIVE]
+
+
+def test_standing_round_robin_is_held_to_its_exact_bound() -> None:
+    rows = ["a", "b", "c"] * 100 + ["a", "a"]
+    standing = made_traffic(rows, mechanism=Mechanism.ROUND_ROBIN, picker_rebuilds=0)
+    with pytest.raises(
+        AssertionError, match=r"^headless: SKEWED: pod-a answered 2 calls more than"
+    ):
+        assert_even_spread(standing)
+    two_channels = replace(standing, channels=2)
+    assert assert_even_spread(two_channels).alpha == 0.0
+
+
+def test_round_robin_that_is_not_complete_is_not_held_to_the_exact_bound() -> None:
+    rows = [*["a", "b", "c"] * 200, "a", "a"]
+    running = made_traffic(
+        rows, mechanism=Mechanism.ROUND_ROBIN, picker_rebuilds=0, ended_at_s=None
+    )
+    assert assert_even_spread(running).alpha == 1e-6
+    # A pod that came meanwhile took picks of its own.
+    late = replace(pods(4)[3], ready_at_s=0.1)
+    joined = replace(running, backends=(*pods(3), late), ended_at_s=1.0)
+    assert assert_even_spread(joined).alpha == 1e-6
+
+
+def test_only_pods_that_stood_throughout_count() -> None:
+    joined, left = replace(pods(4)[3], ready_at_s=0.1), replace(pods(5)[4], removed_at_s=0.1)
+    rows = shuffled(a=200, b=200, c=200, d=50, e=50)
+    verdict = assert_even_spread(made_traffic(rows, backends=(*pods(3), joined, left)))
+    assert verdict.counts == {"a": 200, "b": 200, "c": 200}
+
+
+def test_a_stranger_s_answer_fails_the_spread() -> None:
+    traffic = made_traffic(shuffled(a=200, b=200, c=200, x=1))
+    told = r"^headless: SKEWED: 1 call was answered by 'x', none of the 3 backends\n"
+    with pytest.raises(AssertionError, match=told):
+        assert_even_spread(traffic)
+
+
+def test_a_failed_call_fails_the_spread_whatever_the_counts() -> None:
+    rows = Rows()
+    for call in range(600):
+        rows.answer("abc"[call % 3], at_s=call / 1000)
+    rows.fail(14, "Socket closed", at_s=0.6)
+    told = (
+        "headless: 1 of 601 calls failed\n"
+        "UNAVAILABLE x 1, +0.601 s\n"
+        "  the first one said: Socket closed\n"
+        "the other calls:\n"
+        "EVEN  N=600 K=3  max/mean 1.00  min/mean 1.00  Jain 1.00  alpha 1e-06  "
+        "power 0.999 at skew 1.49"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_even_spread(made_traffic(rows))
+
+
+def test_calls_that_nobody_signed_are_inconclusive() -> None:
+    rows = Rows()
+    for call in range(600):
+        rows.answer("abc"[call % 3], at_s=call / 1000)
+    rows.unnamed()
+    told = (
+        "INCONCLUSIVE: 1 answered call did not say which pod answered; let the service send its "
+        "pod's UID in the response metadata key that CallTemplate.backend_key names"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_even_spread(made_traffic(rows))
+
+
+def test_a_spread_over_one_pod_is_no_question() -> None:
+    told = (
+        "traffic: 1 of its 1 backends was ready from beginning to end; a spread is over at least "
+        "2, so raise the replicas"
+    )
+    with pytest.raises(ValueError, match=exactly(told)):
+        assert_even_spread(made_traffic(["a"], backends=pods(1)))
+
+
+def test_many_connections_are_the_unit_where_connections_are_picked() -> None:
+    rows = Rows()
+    chance = random.Random(4)
+    for channel in range(600):
+        backend = chance.choice("abc")
+        for _ in range(5):
+            rows.answer(backend, channel=channel)
+    verdict = assert_even_spread(made_traffic(rows, mechanism=Mechanism.CONNECTION, channels=600))
+    assert verdict.test == "exact binomial per backend, connections as the unit"
+
+
+# --- assert_pinned
+
+
+def test_one_backend_for_all_calls_is_pinned() -> None:
+    assert_pinned(made_traffic(["a"] * 14, mechanism=Mechanism.CONNECTION))
+
+
+def test_pinning_is_proved_only_by_enough_calls() -> None:
+    # Twelve steps to the same of three backends: (1/3)**12 is 1.9e-6, **13 is 6.3e-7.
+    told = (
+        "INCONCLUSIVE: 13 calls over 1 channel with 0 changes of the backend might come from an "
+        "even spread over 3; send at least 14, e.g. grpclb.drive(calls=14)"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_pinned(made_traffic(["a"] * 13))
+
+
+def test_no_calls_prove_no_pinning() -> None:
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 0 calls over 0 channels with 0 "):
+        assert_pinned(made_traffic([]))
+
+
+def test_each_channel_may_be_pinned_to_a_backend_of_its_own() -> None:
+    rows = Rows()
+    for call in range(30):
+        rows.answer("abc"[call % 3], at_s=call / 1000, channel=call % 3)
+    assert_pinned(made_traffic(rows, channels=3))
+
+
+def test_a_channel_that_changes_its_backend_oftener_than_connections_end_is_not_pinned() -> None:
+    forever = replace(TIMERS, connection_age_s=None)
+    told = (
+        "clusterip: not pinned: the 21 calls of channel 0 changed their backend 1 time; replaced "
+        "connections explain 0\n"
+        "+0.000 s  calls are counted from here\n"
+        "+0.001 s  first answer of pod-a\n"
+        "+0.021 s  first answer of pod-b\n"
+        "+0.021 s  traffic ends"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_pinned(made_traffic(["a"] * 20 + ["b"], timers=forever, strategy="clusterip"))
+
+
+def test_a_connection_that_has_aged_may_be_replaced_by_one_to_another_backend() -> None:
+    rows = Rows()
+    for call in range(100):
+        rows.answer("a" if call < 50 else "b", at_s=call / 1000)
+    assert_pinned(made_traffic(rows))  # age 1 s, and it may have been open for 0.9 s before
+    back = Rows()
+    for call in range(100):
+        back.answer("aba"[call // 34], at_s=call / 1000)
+    with pytest.raises(AssertionError, match=r"changed their backend 2 times; .* explain 1\n"):
+        assert_pinned(made_traffic(back))
+
+
+def test_a_removed_pod_explains_a_change_of_the_backend() -> None:
+    gone = Event(at_s=0.02, kind=EventKind.ENDPOINT_REMOVED, backend="a")
+    forever = replace(TIMERS, connection_age_s=None)
+    assert_pinned(made_traffic(["a"] * 20 + ["b"] * 20, timers=forever, events=(gone,)))
+
+
+def test_an_even_spread_is_not_pinned() -> None:
+    with pytest.raises(AssertionError, match=r"^headless: not pinned: the 30 calls of channel 0 "):
+        assert_pinned(made_traffic("abc" * 10))
+
+
+def test_a_failed_call_fails_pinning() -> None:
+    rows = Rows()
+    rows.fail(4)
+    with pytest.raises(AssertionError, match=r"^headless: 1 of 1 calls failed\nDEADLINE_EXCEEDED "):
+        assert_pinned(made_traffic(rows))
+
+
+def test_pinning_among_one_pod_is_no_question() -> None:
+    told = (
+        "traffic: it had 1 backend; whether calls are pinned to one shows only among at least 2, "
+        "so raise the replicas"
+    )
+    with pytest.raises(ValueError, match=exactly(told)):
+        assert_pinned(made_traffic(["a"] * 50, backends=pods(1)))
+
+
+# --- assert_weighted_spread and assert_share
+
+
+def test_weights_are_given_by_name_or_uid() -> None:
+    traffic = made_traffic(shuffled(a=700, b=200, c=100), skew=2.0)
+    verdict = assert_weighted_spread(traffic, {"pod-a": 7, "b": 2, "c": 1})
+    assert verdict.outcome is Outcome.EVEN
+    with pytest.raises(AssertionError, match=r"SKEWED: pod-b answered 200 of 1000 calls \(2.00 "):
+        assert_weighted_spread(traffic, {"a": 7, "b": 1, "c": 2})
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ({"a": 1, "b": 1}, "weights: {'a': 1, 'b': 1}; none for pod-c; each pod needs one"),
+        (
+            {"a": 1, "b": 1, "c": 1, "pod-a": 1},
+            "weights: {'a': 1, 'b': 1, 'c': 1, 'pod-a': 1}; two for the same pod; "
+            "each pod needs one",
+        ),
+        ({"z": 1}, "backend: 'z' is no pod of this traffic; its pods: pod-a, pod-b, pod-c"),
+        ({"a": 1, "b": -1, "c": 1}, "weights: [1, -1, 1]; each must be a number of at least 0"),
+    ],
+)
+def test_weights_that_do_not_fit_the_pods_are_refused(weights: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=exactly(told)):
+        assert_weighted_spread(made_traffic("abc"), weights)
+
+
+def test_the_share_of_a_canary_group() -> None:
+    traffic = made_traffic(shuffled(a=1800, b=110, c=90))
+    verdict = assert_share(traffic, ["pod-b", "c"], 0.1)
+    assert verdict.counts == {"pod-b, c": 200, "all others": 1800}
+    told = r"^headless: SKEWED: pod-b, c answered 200 of 2000 calls \(0.33 times its share\);\n"
+    with pytest.raises(AssertionError, match=told):
+        assert_share(traffic, ["pod-b", "c"], 0.3)
+
+
+def test_the_share_of_one_pod_needs_enough_calls() -> None:
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 100 calls are too few: "):
+        assert_share(made_traffic(shuffled(a=90, b=10)), "b", 0.1)
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^fraction: 1 is not between 0 and 1$"):
+        assert_share(made_traffic("abc"), "a", 1)
+    with pytest.raises(ValueError, match=r"^backend: 'z' is no pod of this traffic; its pods: "):
+        assert_share(made_traffic("abc"), "z", 0.5)
+
+
+# --- assert_no_failed_calls and assert_no_calls_to
+
+
+def test_traffic_without_failed_calls_passes() -> None:
+    assert_no_failed_calls(made_traffic("abc"))
+
+
+def test_failed_calls_are_listed_by_status_with_what_happened_before() -> None:
+    rows = Rows()
+    rows.answer("a", at_s=0.0)
+    rows.fail(4, at_s=0.1)
+    for call in range(3):
+        rows.fail(14, f"Socket closed {call}", at_s=0.5 + call / 100)
+    traffic = made_traffic(
+        rows,
+        events=(
+            Event(at_s=0.45, kind=EventKind.KILL, backend="b"),
+            Event(at_s=0.6, kind=EventKind.SCALE),
+        ),
+    )
+    told = (
+        "headless: 4 of 5 calls failed\n"
+        "UNAVAILABLE x 3, +0.501 s to +0.521 s, 0.051 s after kill pod-b\n"
+        "  the first one said: Socket closed 0\n"
+        "DEADLINE_EXCEEDED x 1, +0.101 s"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_no_failed_calls(traffic)
+
+
+def test_a_removed_pod_without_later_calls_passes() -> None:
+    # One of three pods: (2/3)**34 is 1.03e-6, **35 is 6.9e-7.
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0099))
+    assert_no_calls_to(made_traffic(["c"] * 10 + ["a", "b"] * 18, backends=left), "pod-c")
+    told = (
+        "INCONCLUSIVE: 34 calls that went elsewhere do not prove that pod-c gets none: 35 are "
+        "needed where it may be one of 3; let the traffic run longer"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_no_calls_to(made_traffic(["c"] * 10 + ["a", "b"] * 17, backends=left), "pod-c")
+
+
+def test_a_call_to_a_removed_pod_fails() -> None:
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0))
+    traffic = made_traffic(["a", "b"] * 20 + ["c"], backends=left)
+    told = (
+        "headless: 1 of 40 calls reached pod-c later than 0 s after its endpoint was removed, the "
+        "last one 0.040 s after"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_no_calls_to(traffic, "c")
+
+
+def test_calls_to_a_removed_pod_may_be_allowed_for_a_while() -> None:
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0))
+    traffic = made_traffic(["a", "c"] * 5 + ["a", "b"] * 20, backends=left)
+    assert_no_calls_to(traffic, "c", after_s=0.01)
+    with pytest.raises(AssertionError, match=r"later than 0.005 s after"):
+        assert_no_calls_to(traffic, "c", after_s=0.005)
+
+
+def test_calls_to_a_standing_pod_are_counted_from_the_beginning() -> None:
+    with pytest.raises(AssertionError, match=r"later than 0 s after traffic began, "):
+        assert_no_calls_to(made_traffic("aabc"), "b")
+    assert_no_calls_to(made_traffic("ab" * 20), "c")

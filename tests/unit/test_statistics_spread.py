@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+
+from pytest_grpclb.model import Mechanism, Outcome, Verdict
+from pytest_grpclb.statistics import chi_square, judge_spread
+
+RATES = {"alpha": 1e-6, "power": 0.999, "skew": 1.5}
+THREE = ("a", "b", "c")
+
+
+def judge(counts: dict[str, int], mechanism: Mechanism = Mechanism.RANDOM, **more: Any) -> Verdict:
+    return judge_spread(
+        counts,
+        **({"backends": THREE, "mechanism": mechanism} | RATES | more),  # type: ignore[arg-type]
+    )
+
+
+def round_robin(*counts: int, pickers: int = 1, **more: Any) -> Verdict:
+    given = dict(zip(THREE, counts, strict=True))
+    known = {"picker_rebuilds": 0} | more
+    return judge(given, Mechanism.ROUND_ROBIN, pickers=pickers, **known)
+
+
+# --- round robin whose pickers stood
+
+
+def test_standing_round_robin_is_judged_by_its_exact_bound() -> None:
+    verdict = round_robin(195, 195, 194)
+    assert verdict == Verdict(
+        outcome=Outcome.EVEN,
+        counts={"a": 195, "b": 195, "c": 194},
+        calls=584,
+        backends=3,
+        alpha=0.0,
+        power=0.999,
+        detectable_skew=verdict.detectable_skew,
+        needed_calls=98,
+        test="exact round-robin bound",
+        reason="counts differ by at most 1; round robin with 1 picker allows 1",
+    )
+    assert 1.1 < verdict.detectable_skew < 1.3
+
+
+@pytest.mark.parametrize("pickers", [1, 2, 5])
+def test_every_picker_allows_the_counts_to_differ_by_one_more(pickers: int) -> None:
+    within = round_robin(200, 200, 200 - pickers, pickers=pickers)
+    beyond = round_robin(200, 200, 199 - pickers, pickers=pickers)
+    assert (within.outcome, beyond.outcome) == (Outcome.EVEN, Outcome.SKEWED)
+
+
+def test_one_call_too_many_breaks_the_bound() -> None:
+    verdict = round_robin(196, 194, 194)
+    assert verdict.outcome is Outcome.SKEWED
+    assert verdict.reason == "a answered 2 calls more than b; round robin with 1 picker allows 1"
+
+
+def test_a_broken_bound_is_said_at_any_number_of_calls() -> None:
+    assert round_robin(2, 0, 0).outcome is Outcome.SKEWED
+    assert round_robin(1, 0, 0).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("rebuilds", [1, None])
+def test_rebuilt_or_unwatched_pickers_are_judged_as_chance(rebuilds: int | None) -> None:
+    # 190 to 197 is far beyond the bound, and nothing that chance would not do.
+    verdict = round_robin(197, 197, 190, picker_rebuilds=rebuilds)
+    assert verdict.outcome is Outcome.EVEN
+    assert verdict.alpha == 1e-6
+    assert verdict.test == "exact binomial per backend, calls as the unit"
+
+
+def test_so_many_pickers_that_the_bound_says_little_are_judged_as_chance() -> None:
+    counts = dict(zip(THREE, (200, 200, 184), strict=True))
+    verdict = judge(counts, Mechanism.ROUND_ROBIN, pickers=500, picker_rebuilds=0)
+    assert verdict.outcome is Outcome.EVEN
+    assert verdict.needed_calls == 584
+
+
+# --- chance
+
+
+def test_counts_as_chance_gives_them_are_even() -> None:
+    verdict = judge({"a": 180, "b": 210, "c": 194})
+    assert verdict == Verdict(
+        outcome=Outcome.EVEN,
+        counts={"a": 180, "b": 210, "c": 194},
+        calls=584,
+        backends=3,
+        alpha=1e-6,
+        power=0.999,
+        detectable_skew=verdict.detectable_skew,
+        needed_calls=584,
+        test="exact binomial per backend, calls as the unit",
+        reason="counts of calls from 180 to 210; fair shares allow 138 to 254",
+    )
+    assert verdict.detectable_skew == pytest.approx(1.499, abs=1e-3)
+
+
+# 138 and 254 bound what has a tail of 1e-6/6 in Binomial(584, 1/3): see the interval's own test.
+@pytest.mark.parametrize(
+    ("count", "outcome"),
+    [
+        (137, Outcome.SKEWED),
+        (138, Outcome.EVEN),
+        (254, Outcome.EVEN),
+        (255, Outcome.SKEWED),
+    ],
+)
+def test_a_count_is_judged_on_both_sides(count: int, outcome: Outcome) -> None:
+    others = 584 - count
+    counts = {"a": count, "b": others // 2, "c": others - others // 2}
+    assert judge(counts).outcome is outcome
+
+
+def test_the_reason_names_the_least_likely_count_by_its_pod() -> None:
+    verdict = judge({"a": 584}, names={"a": "greeter-x"})
+    assert verdict.outcome is Outcome.SKEWED
+    assert verdict.counts == {"a": 584, "b": 0, "c": 0}
+    assert verdict.reason == (
+        "greeter-x answered 584 of 584 calls (3.00 times its share); "
+        "its fair share allows 138 to 254; outside of theirs as well: 2"
+    )
+
+
+def test_too_few_calls_are_inconclusive() -> None:
+    verdict = judge({"a": 100, "b": 100, "c": 100})
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason == (
+        "300 calls are too few: 584 are needed to find one backend at 1.5 times its share; "
+        f"these find {verdict.detectable_skew:.2f} times"
+    )
+    assert 1.5 < verdict.detectable_skew < 2.0
+
+
+def test_a_single_call_is_inconclusive() -> None:
+    assert judge({"a": 1}).reason == (
+        "1 call is too few: 584 are needed to find one backend at 1.5 times its share; "
+        "these find none"
+    )
+
+
+def test_no_calls_at_all_are_inconclusive() -> None:
+    verdict = judge({})
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.detectable_skew == math.inf
+    assert (verdict.max_over_mean, verdict.min_over_mean, verdict.jain) == (0.0, 0.0, 0.0)
+
+
+def test_a_clear_skew_needs_few_calls() -> None:
+    # (1/3)**13 is 6.3e-7 and (1/3)**15 is 7e-8; a sixth of a millionth lies between.
+    assert judge({"a": 14}).outcome is Outcome.INCONCLUSIVE
+    assert judge({"a": 15}).outcome is Outcome.SKEWED
+
+
+# --- strangers and weights
+
+
+def test_calls_answered_by_strangers_are_a_skew() -> None:
+    verdict = judge({"a": 200, "b": 200, "c": 200, "x": 1, "y": 2})
+    assert verdict.outcome is Outcome.SKEWED
+    assert verdict.reason == "3 calls were answered by 'x', 'y', none of the 3 backends"
+    assert verdict.calls == 603
+    assert verdict.counts == {"a": 200, "b": 200, "c": 200, "x": 1, "y": 2}
+    assert judge({"x": 1}, names={"x": "pod-x"}).reason == (
+        "1 call was answered by 'pod-x', none of the 3 backends"
+    )
+
+
+def test_a_stranger_without_calls_is_nobody() -> None:
+    assert judge({"a": 200, "b": 200, "c": 200, "x": 0}).outcome is Outcome.EVEN
+
+
+def test_weights_change_what_is_fair() -> None:
+    counts = {"a": 700, "b": 200, "c": 100}
+    assert judge(counts).outcome is Outcome.SKEWED
+    weighted = judge(counts, weights=[7, 2, 1], skew=2.0)
+    assert weighted.outcome is Outcome.EVEN
+    assert weighted.reason == "each count of calls lies within what its weight allows"
+    swapped = judge(counts, weights=[7, 1, 2])
+    assert swapped.reason.startswith("b answered 200 of 1000 calls (2.00 times its share); ")
+
+
+def test_round_robin_with_weights_is_judged_as_chance() -> None:
+    counts = {"a": 700, "b": 200, "c": 100}
+    verdict = judge(counts, Mechanism.ROUND_ROBIN, picker_rebuilds=0, weights=[7, 2, 1], skew=2.0)
+    assert verdict.outcome is Outcome.EVEN
+
+
+def test_one_call_to_a_backend_of_weight_zero_is_a_skew() -> None:
+    counts = {"a": 300, "b": 299, "c": 1}
+    verdict = judge(counts, weights=[1, 1, 0])
+    assert verdict.outcome is Outcome.SKEWED
+    assert verdict.reason == "c answered 1 of 600 calls; its fair share allows 0 to 0"
+
+
+# --- connections
+
+
+def test_calls_of_one_connection_are_a_skew_of_calls() -> None:
+    verdict = judge({"a": 584}, Mechanism.CONNECTION, connections={"a": 1})
+    assert verdict.outcome is Outcome.SKEWED
+    assert verdict.test == "exact binomial per backend, calls as the unit"
+
+
+def test_few_connections_prove_no_even_spread_however_many_calls_they_carry() -> None:
+    counts = {"a": 2000, "b": 2000, "c": 2000}
+    verdict = judge(counts, Mechanism.CONNECTION, connections={"a": 1, "b": 1, "c": 1})
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason == (
+        "3 connections are too few: 584 are needed to find one backend at 1.5 times its share; "
+        "these find none"
+    )
+    assert verdict.needed_calls == 584
+
+
+def test_enough_connections_are_judged_whatever_they_carry() -> None:
+    # Ten calls on each connection: as 6000 independent calls these counts would be a skew.
+    connections = {"a": 180, "b": 180, "c": 240}
+    counts = {backend: 10 * number for backend, number in connections.items()}
+    assert judge(counts).outcome is Outcome.SKEWED
+    verdict = judge(counts, Mechanism.CONNECTION, connections=connections)
+    assert verdict.outcome is Outcome.EVEN
+    assert verdict.test == "exact binomial per backend, connections as the unit"
+    assert verdict.reason == "counts of connections from 180 to 240; fair shares allow 143 to 260"
+    assert verdict.calls == 6000
+
+
+def test_skewed_connections_are_named_as_such() -> None:
+    verdict = judge({}, Mechanism.CONNECTION, connections={"a": 584})
+    assert verdict.reason == (
+        "a was given 584 of 584 connections (3.00 times its share); its fair share allows "
+        "138 to 254; outside of theirs as well: 2"
+    )
+
+
+# --- what cannot be judged
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"counts": {"a": -1}}, "counts: {'a': -1} cannot be negative"),
+        ({"backends": ["a"]}, "backends: 1; a spread is over at least 2"),
+        ({"backends": []}, "backends: 0; a spread is over at least 2"),
+        ({"backends": ["a", "a"]}, "backends: ['a', 'a']; each may be given once"),
+        ({"alpha": 0.0}, "alpha: 0.0 is not between 0 and 1"),
+        ({"power": 1.0}, "power: 1.0 is not between 0 and 1"),
+        ({"skew": 3.5}, "skew: 3.5 is more than any of 3 backends can take; the limit is 3"),
+        ({"weights": [1, 2]}, "weights: 2 for 3 backends; one each is needed"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(more: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        judge(**({"counts": {"a": 1}} | more))
+
+
+# --- for information
+
+
+def test_the_measures_of_a_verdict_match_hand_counts() -> None:
+    verdict = judge({"a": 60, "b": 30, "c": 0})
+    assert verdict.max_over_mean == 2.0
+    assert verdict.min_over_mean == 0.0
+    assert verdict.jain == pytest.approx(90**2 / (3 * (60**2 + 30**2)))
+
+
+def test_chi_square_matches_hand_count() -> None:
+    assert chi_square({"a": 60, "b": 40}) == 4.0  # 10**2/50 twice
+
+
+def test_chi_square_of_few_calls_is_refused() -> None:
+    told = "counts: 4.5 calls expected per backend; chi-square needs at least 5, so send more calls"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        chi_square({"a": 5, "b": 4})
+    with pytest.raises(ValueError, match=r"^counts: 0 calls expected per backend; "):
+        chi_square({})
