@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,14 @@ from pytest_grpclb.model import Backend, EventKind, Manifest, Service
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Deployment", "describe_pod", "service_of", "temporary_namespace"]
+__all__ = [
+    "Component",
+    "Deployment",
+    "components_of",
+    "describe_pod",
+    "service_of",
+    "temporary_namespace",
+]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_LABEL = "pytest-grpclb/run"
@@ -71,6 +79,43 @@ def service_of(manifests: Sequence[Manifest], *, namespace: str, chart: str) -> 
         port=named[0]["containerPort"],
         deployment=name,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A Deployment of a strategy's chart."""
+
+    service: Service
+    replicas: int
+
+
+def components_of(manifests: Sequence[Manifest], *, namespace: str) -> dict[str, Component]:
+    """Find the Deployments among *manifests*, by their label ``app.kubernetes.io/component``.
+
+    One without that label is there under its name. The port is the container port named "grpc", or
+    the first that there is; 0 if there is none.
+    """
+    components = {}
+    for manifest in manifests:
+        if manifest["kind"] != "Deployment":
+            continue
+        metadata, spec = manifest["metadata"], manifest["spec"]
+        ports = {
+            port.get("name", ""): port["containerPort"]
+            for container in reversed(spec["template"]["spec"]["containers"])
+            for port in reversed(container.get("ports", ()))
+        }
+        name = metadata["name"]
+        service = Service(
+            name=name,
+            namespace=metadata.get("namespace") or namespace,
+            selector=spec["selector"]["matchLabels"],
+            port=ports.get("grpc", next(reversed(ports.values()), 0)),
+            deployment=name,
+        )
+        component = metadata.get("labels", {}).get("app.kubernetes.io/component", name)
+        components[component] = Component(service=service, replicas=spec.get("replicas", 1))
+    return components
 
 
 class Deployment:

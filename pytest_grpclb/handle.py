@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.chart import charts_directory, render
-from pytest_grpclb.deployment import Deployment, service_of
+from pytest_grpclb.deployment import Deployment, components_of, service_of
 from pytest_grpclb.driver import DriverClient, DriverRun, Plan
-from pytest_grpclb.errors import DriverError
+from pytest_grpclb.errors import ChartError, DriverError
 from pytest_grpclb.model import (
     Backend,
     CallTemplate,
@@ -35,6 +35,8 @@ __all__ = ["Grpclb", "RunningTraffic", "install"]
 
 _RELEASE = "grpclb"
 """Helm release name of the strategy chart; each test has a namespace of its own."""
+_DRIVER = "driver"
+"""The component that every strategy's chart has."""
 
 
 class RunningTraffic:
@@ -82,11 +84,12 @@ class Grpclb:
         call: CallTemplate,
         target: Target,
         timers: Timers,
+        components: Mapping[str, Deployment],
         observer: Callable[[Verdict], None] | None = None,
     ) -> None:
         self.strategy, self.settings, self.target, self.call = strategy, settings, target, call
         self._deployment, self._driver, self._observer = deployment, driver, observer
-        self._timers = timers
+        self._timers, self._components = timers, components
         self._drives = 0
 
     # --- what runs
@@ -125,6 +128,20 @@ class Grpclb:
         """
         self._deployment.restart()
 
+    def component(self, name: str) -> Deployment:
+        """Return a Deployment of the strategy itself, such as its balancers.
+
+        :param name: its label ``app.kubernetes.io/component``
+        :raises ValueError: if the strategy has none of that name
+        """
+        try:
+            return self._components[name]
+        except KeyError:
+            known = ", ".join(sorted(self._components)) or "none"
+            raise ValueError(
+                f"{self.strategy.name} has no component {name!r}; its components: {known}"
+            ) from None
+
     def logs(self, pod: str, *, lines: int = 50) -> str:
         """Return the last *lines* that a pod has written.
 
@@ -141,9 +158,12 @@ class Grpclb:
         folder = directory / "".join(char if char.isalnum() else "-" for char in test)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failure.txt").write_text(report)
-        (folder / "pods.txt").write_text(self._deployment.describe())
-        for pod in self._deployment.watch.pods():
-            (folder / f"{pod.name}.log").write_text(self.logs(pod.name, lines=10_000))
+        deployments = (self._deployment, *self._components.values())
+        (folder / "pods.txt").write_text("\n".join(each.describe() for each in deployments))
+        for deployment in deployments:
+            for pod in deployment.watch.pods():
+                log = deployment.logs(pod.name, lines=10_000)
+                (folder / f"{pod.name}.log").write_text(log)
         return folder
 
     # --- traffic
@@ -322,11 +342,21 @@ def install(
     }
     rendered = render(chart, values=values, release=_RELEASE, namespace=namespace)
     api.apply([*manifests, *rendered], namespace=namespace)
-    client = Deployment(api, _driver(rendered, namespace), ready_timeout_s=settings.ready_timeout_s)
-    stack.callback(client.close)
-    deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s)
-    stack.callback(deployment.close)
+
+    def watched(service: Service) -> Deployment:
+        deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s)
+        stack.callback(deployment.close)
+        return deployment
+
+    components = components_of(rendered, namespace=namespace)
+    found = components.pop(_DRIVER, None)
+    if found is None:
+        raise ChartError(chart.name, message="it has no Deployment of the component 'driver'")
+    client, deployment = watched(found.service), watched(service)
+    others = {name: watched(each.service) for name, each in components.items()}
     client.wait_ready(1)
+    for name, each in components.items():
+        others[name].wait_ready(each.replicas)
     deployment.wait_ready(settings.replicas)
     [pod] = client.serving()
     address = stack.enter_context(
@@ -342,19 +372,9 @@ def install(
         call=call,
         target=strategy.target(service, settings, release=_RELEASE),
         timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
+        components=others,
         observer=observer,
     )
-
-
-def _driver(rendered: Sequence[Manifest], namespace: str) -> Service:
-    """Find the driver's Deployment among the strategy chart's objects, by the component label."""
-    drivers = [
-        manifest
-        for manifest in rendered
-        if manifest["kind"] != "Deployment"
-        or manifest["metadata"]["labels"].get("app.kubernetes.io/component") == "driver"
-    ]
-    return service_of(drivers, namespace=namespace, chart="strategy")
 
 
 def _given(name: str, value: int | None, default: int) -> int:
