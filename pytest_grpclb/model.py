@@ -130,6 +130,8 @@ class Timers:
     dns_ttl_s: float = 0.0
     connect_s: float = 1.0
     """Upper bound of TCP and HTTP/2 set-up to a pod that is ready."""
+    push_s: float | None = None
+    """Upper bound until clients are told of a change; None: nobody tells them, they have to ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +286,8 @@ class Verdict:
     needed_calls: int
     test: str
     reason: str
+    fair_shares: Mapping[str, float] = field(default_factory=dict)
+    """What fraction of the calls each backend should get; who is missing: 1/K."""
 
     @property
     def max_over_mean(self) -> float:

@@ -45,6 +45,8 @@ def rebalance_deadline_s(timers: Timers, *, slack_s: float) -> float:
 
     :source: gRFC A9 (connection age, jittered by 10 %); gRPC core, dns_min_time_between_resolutions
     """
+    if timers.push_s is not None:
+        return timers.push_s + timers.connect_s + slack_s
     aged_s = (1.0 + AGE_JITTER) * (timers.connection_age_s or 0.0)
     asked_s = max(aged_s, timers.min_resolution_interval_s)
     return asked_s + timers.dns_ttl_s + timers.connect_s + slack_s
@@ -66,7 +68,7 @@ class Change:
         changes = [event.at_s for event in traffic.events if event.kind in CHANGES]
         at_s = changes[-1] if changes else math.inf
         current = tuple(each for each in traffic.backends if each.removed_at_s is None)
-        new = tuple(each for each in current if (each.ready_at_s or -math.inf) >= at_s)
+        new = tuple(each for each in current if _changed_at_s(each) >= at_s)
         removed = tuple(
             each
             for each in traffic.backends
@@ -309,6 +311,11 @@ class Look:
 
     def _describe_deadline(self) -> str:
         timers = self.timers
+        if timers.push_s is not None:
+            return (
+                f"deadline: push {timers.push_s:g} s + connect {timers.connect_s:g} s + slack "
+                f"{self.slack_s:g} s"
+            )
         age_s, asked_s = timers.connection_age_s, timers.min_resolution_interval_s
         if age_s is not None and (1.0 + AGE_JITTER) * age_s >= asked_s:
             asked = f"{1.0 + AGE_JITTER:g} x max connection age {age_s:g} s"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 
-from pytest_grpclb.programs import driver, greeter
+from pytest_grpclb.programs import balancer, driver, greeter
 from pytest_grpclb.programs.serving import ProgramError
 
 __all__ = ["main"]
 
-_PROGRAMS = {"driver": driver.main, "greeter": greeter.main}
+_PROGRAMS = {"balancer": balancer.main, "driver": driver.main, "greeter": greeter.main}
 
 
 def main(argv: list[str]) -> int:

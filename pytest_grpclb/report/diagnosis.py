@@ -113,6 +113,12 @@ def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
     timers = traffic.timers
     if not newcomers or timers is None:
         return ""
+    if timers.push_s is not None:
+        return (
+            f"nobody told the client of the {plural(len(newcomers), 'new pod')}; see in the logs of"
+            " the balancers whether they watch the EndpointSlices, and whether the client "
+            "still has its stream to one"
+        )
     if timers.connection_age_s is None:
         return (
             "without a max connection age no connection ends, so the client never asks DNS for "

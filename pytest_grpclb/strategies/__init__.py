@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_grpclb.errors import OptionError
 from pytest_grpclb.strategies.clusterip import ClusterIp
 from pytest_grpclb.strategies.headless import Headless
+from pytest_grpclb.strategies.lookaside import Lookaside
 from pytest_grpclb.strategies.protocol import Strategy
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STRATEGIES", "Strategy", "find"]
 
-_ALL: tuple[Strategy, ...] = (Headless(), ClusterIp())
+_ALL: tuple[Strategy, ...] = (Headless(), ClusterIp(), Lookaside())
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """By name, in the order in which ``--grpclb-strategy=all`` runs them."""

@@ -23,6 +23,22 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: driver
 {{- end }}
 
+{{- define "strategy.balancerSelectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: balancer
+{{- end }}
+
+{{- define "strategy.balancerAccount" -}}
+{{- if .Values.balancer.serviceAccount.name }}
+{{- .Values.balancer.serviceAccount.name }}
+{{- else if .Values.balancer.serviceAccount.create }}
+{{- include "strategy.fullname" . }}-balancer
+{{- else }}
+{{- "default" }}
+{{- end }}
+{{- end }}
+
 {{/* The backends, as the spec of a Service. An empty selector would leave it without endpoints, silently. */}}
 {{- define "strategy.backendSpec" -}}
 {{- if not .Values.backend.selector }}

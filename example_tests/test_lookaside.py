@@ -1,0 +1,34 @@
+"""Behind a lookaside balancer clients are told of every change, and lose no call over it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_grpclb import Grpclb, assert_no_failed_calls, assert_rebalanced
+
+
+@pytest.mark.grpclb_only("lookaside")
+@pytest.mark.grpclb(max_connection_age_s=None)
+def test_new_pods_get_their_share_though_no_connection_ends(grpclb: Grpclb) -> None:
+    with grpclb.traffic(rate=400) as traffic:
+        grpclb.scale(6)
+        assert_rebalanced(traffic)
+
+
+@pytest.mark.grpclb_only("lookaside")
+def test_a_rolling_restart_loses_no_call(grpclb: Grpclb) -> None:
+    with grpclb.traffic(rate=200) as traffic:
+        grpclb.restart()
+        assert_rebalanced(traffic)
+    assert_no_failed_calls(traffic.stop())
+
+
+@pytest.mark.grpclb_only("lookaside")
+def test_a_client_whose_balancer_dies_goes_on_with_the_other(grpclb: Grpclb) -> None:
+    balancers = grpclb.component("balancer")
+    with grpclb.traffic(rate=400) as traffic:
+        balancers.kill()
+        balancers.kill()  # whichever the client was connected to, it has lost it now
+        grpclb.scale(5)
+        assert_rebalanced(traffic)
+    assert_no_failed_calls(traffic.stop())
