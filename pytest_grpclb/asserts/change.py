@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.asserts.failures import excused_failures
 from pytest_grpclb.asserts.spread import AGE_JITTER, conclude
 from pytest_grpclb.model import EventKind, Mechanism, Outcome, Rebalance, Verdict
 from pytest_grpclb.statistics import (
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Look", "rebalance_deadline_s"]
 
 CHANGES = frozenset({EventKind.SCALE, EventKind.KILL, EventKind.RESTART})
-
-UNAVAILABLE = 14
-"""gRPC status of a call whose connection broke."""
 
 
 def rebalance_deadline_s(timers: Timers, *, slack_s: float) -> float:
@@ -96,11 +94,16 @@ class Look:
         # Each change has its share of the error rate: a half, a quarter, and so on.
         self.alpha = traffic.alpha / 2.0**change.number
         self.power = 1.0 - (1.0 - traffic.power) / 2.0
-        self.excused = _excused_failures(traffic, kill_window_s)
+        self.excused = excused_failures(traffic, kill_window_s)
         # Where a connection decides, a channel cannot reach every pod: all of them together may.
         self.pickers = 1 if traffic.mechanism is Mechanism.CONNECTION else traffic.channels
+        reported = _reported_up_to(traffic)
         self.calls = sorted(
-            (each for each in answers(traffic.calls) if each.sent_s >= change.at_s),
+            (
+                answer
+                for answer in answers(traffic.calls)
+                if answer.sent_s >= change.at_s and answer.sequence < reported
+            ),
             key=lambda answer: answer.sent_s,
         )
         self.sent_s: list[list[float]] = [[] for _ in range(self.pickers)]
@@ -114,7 +117,7 @@ class Look:
 
     # --- what has come true
 
-    @property
+    @cached_property
     def telling_misses(self) -> int:
         """How many calls in a row must miss a pod to prove that a picker does not know it."""
         pods = max(2, len(self.change.current) + len(self.change.removed))
@@ -376,14 +379,12 @@ def _changed_at_s(backend: Backend) -> float:
     return -math.inf if moment_s is None else moment_s
 
 
-def _excused_failures(traffic: Traffic, window_s: float) -> frozenset[int]:
-    """Return the calls that failed because they were under way to a pod when it was killed."""
-    kills = [event.at_s for event in traffic.events if event.kind is EventKind.KILL]
-    calls = traffic.calls
-    rows = zip(calls.sequence, calls.sent_s, calls.done_s, calls.status, strict=True)
-    return frozenset(
-        sequence
-        for sequence, sent_s, done_s, status in rows
-        if status == UNAVAILABLE
-        and any(sent_s <= kill_s + window_s and done_s >= kill_s for kill_s in kills)
-    )
+def _reported_up_to(traffic: Traffic) -> float:
+    """Return the first call of live traffic that is not reported yet.
+
+    Of later calls only the quick ones are, so that a slow pod would look as if it got fewer.
+    """
+    if traffic.ended_at_s is not None:
+        return math.inf
+    present = set(traffic.calls.sequence)
+    return next(sequence for sequence in range(len(present) + 1) if sequence not in present)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.model import EventKind
 from pytest_grpclb.report import failed_calls
 
 if TYPE_CHECKING:
@@ -11,7 +12,11 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.model import Traffic
 
-__all__ = ["assert_no_failed_calls", "describe_failed_calls"]
+__all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures"]
+
+
+UNAVAILABLE = 14
+"""gRPC status of a call whose connection broke."""
 
 
 def assert_no_failed_calls(traffic: Traffic) -> None:
@@ -36,4 +41,21 @@ def describe_failed_calls(traffic: Traffic, *, excused: Collection[int] = ()) ->
     return (
         f"{traffic.strategy}: {failed} of {len(traffic.calls)} calls failed{beyond}\n"
         f"{failed_calls(traffic, without=excused)}"
+    )
+
+
+def excused_failures(traffic: Traffic, window_s: float) -> frozenset[int]:
+    """Return the calls that failed because they were under way to a pod when it was killed.
+
+    :param window_s: seconds after a kill in which calls may fail so
+    :return: their sequence numbers
+    """
+    kills = [event.at_s for event in traffic.events if event.kind is EventKind.KILL]
+    calls = traffic.calls
+    rows = zip(calls.sequence, calls.sent_s, calls.done_s, calls.status, strict=True)
+    return frozenset(
+        sequence
+        for sequence, sent_s, done_s, status in rows
+        if status == UNAVAILABLE
+        and any(sent_s <= kill_s + window_s and done_s >= kill_s for kill_s in kills)
     )

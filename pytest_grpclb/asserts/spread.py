@@ -15,6 +15,7 @@ from pytest_grpclb.statistics import (
     answers,
     calls_proving_absence,
     channel_paths,
+    count_interval,
     count_unnamed,
     judge_spread,
     lower_tail,
@@ -113,7 +114,7 @@ def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float
 
     :param backend: a pod's name or UID, or several
     :param fraction: in 0 to 1, both excluded
-    :return: the verdict, whose second count is that of all other backends
+    :return: the verdict, on the group and all others (K is 2), with the counts of each backend
     :raises AssertionError: if the share is another one, or a call failed
     :raises InconclusiveError: if the calls are too few to tell
     :raises ValueError: if there is no such backend, or the fraction is none
@@ -124,18 +125,30 @@ def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float
     keys = [backend] if isinstance(backend, str) else list(backend)
     group = {_find(traffic, key).uid for key in keys}
     counts = traffic.counts()
-    inside = sum(counts[uid] for uid in group)
-    name = ", ".join(keys)
+    calls, inside = sum(counts.values()), sum(counts[uid] for uid in group)
+    names = ", ".join(each.name for each in traffic.backends if each.uid in group)
     verdict = judge_spread(
-        {name: inside, "all others": sum(counts.values()) - inside},
-        backends=[name, "all others"],
+        {"group": inside, "others": calls - inside},
+        backends=["group", "others"],
         mechanism=Mechanism.RANDOM,
         alpha=traffic.alpha,
         power=traffic.power,
         skew=traffic.skew,
         weights=[fraction, 1.0 - fraction],
+        names={"group": names},
     )
-    return conclude(traffic, verdict)
+    if verdict.outcome is Outcome.SKEWED:
+        lowest, highest = count_interval(calls, fraction, tail=traffic.alpha / 4)
+        reason = (
+            f"{names} answered {inside} of {plural(calls, 'call')}, a share of "
+            f"{inside / calls:.3f}; {fraction:g} allows {lowest} to {highest} calls"
+        )
+        verdict = replace(verdict, reason=reason)
+    others = len(counts) - len(group)
+    fair_shares = {
+        uid: fraction / len(group) if uid in group else (1.0 - fraction) / others for uid in counts
+    }
+    return conclude(traffic, replace(verdict, counts=counts, fair_shares=fair_shares))
 
 
 def assert_pinned(traffic: Traffic) -> None:

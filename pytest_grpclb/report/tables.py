@@ -81,7 +81,7 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
                 backend.name if backend else f"{uid} (stranger)",
                 str(calls),
                 f"{share:.1%}",
-                f"{share * verdict.backends:.2f}",
+                _times_fair(share, verdict.fair_shares.get(uid, 1.0 / verdict.backends)),
                 _connections_of(traffic, backend),
                 _moment(traffic, first[uid]) if uid in first else "never",
                 _moment(traffic, backend.ready_at_s) if backend else "-",
@@ -113,7 +113,7 @@ def client_view(traffic: Traffic) -> str:
     rebuilds = traffic.picker_rebuilds
     facts["picker rebuilds"] = "unknown" if rebuilds is None else str(rebuilds)
     width = max(len(name) for name in facts)
-    return "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
+    return "\n".join(f"{name:{width}}  {value}".rstrip() for name, value in facts.items())
 
 
 def timeline(traffic: Traffic) -> str:
@@ -189,6 +189,10 @@ def format_table(
 def opened_connections(traffic: Traffic) -> int:
     """Return how many connections the client opened; its channels, where it does not tell."""
     return sum(each.connections for each in traffic.connections) or traffic.channels
+
+
+def _times_fair(share: float, fair_share: float) -> str:
+    return f"{share / fair_share:.2f}" if fair_share else "-"
 
 
 def _connections_of(traffic: Traffic, backend: Backend | None) -> str:

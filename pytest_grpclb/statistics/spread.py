@@ -98,6 +98,7 @@ def judge_spread(
         needed_calls=judgement.needed_calls,
         test=judgement.test,
         reason=reason,
+        fair_shares=sample.shares if weights is not None else {},
     )
 
 

@@ -40,12 +40,14 @@ class Rows:
     rows: list[tuple[int, int, float, float, int, int]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def answer(self, backend: str, *, at_s: float = 0.0, channel: int = 0) -> None:
-        """Add a call that *backend* answered a millisecond after it was sent."""
+    def answer(
+        self, backend: str, *, at_s: float = 0.0, channel: int = 0, latency_s: float = 0.001
+    ) -> None:
+        """Add a call that *backend* answered."""
         if backend not in self.identities:
             self.identities.append(backend)
         index = self.identities.index(backend)
-        self.rows.append((len(self.rows), channel, at_s, at_s + 0.001, index, 0))
+        self.rows.append((len(self.rows), channel, at_s, at_s + latency_s, index, 0))
 
     def unnamed(self, *, at_s: float = 0.0) -> None:
         """Add a call that was answered by nobody knows whom."""
@@ -58,9 +60,10 @@ class Rows:
             self.failures.append(failure)
         self.rows.append((len(self.rows), 0, at_s, at_s + 0.001, UNKNOWN_BACKEND, status))
 
-    def calls(self) -> Calls:
-        """Return the columns."""
-        columns = [list(column) for column in zip(*self.rows, strict=True)] or [[]] * 6
+    def calls(self, *, until_s: float = float("inf")) -> Calls:
+        """Return the columns of the calls that had ended at a moment, in the order of their end."""
+        ended = sorted((row for row in self.rows if row[3] <= until_s), key=lambda row: row[3])
+        columns = [list(column) for column in zip(*ended, strict=True)] or [[]] * 6
         sequence, channel, sent_s, done_s, backend, status = columns
         return Calls(
             sequence=sequence,
@@ -107,12 +110,14 @@ class SimulatedTraffic:
         pick: Callable[[int, float], str | None],
         *,
         rate: float = 400.0,
+        latency_s: Callable[[str], float] = lambda _: 0.001,
         channels: int = 1,
         backends: Sequence[Backend],
         events: Sequence[Event],
         **more: Any,
     ) -> None:
         self.pick, self.rate, self.channels = pick, rate, channels
+        self.latency_s = latency_s
         self.backends, self.events, self.more = backends, events, more
         self.rows = Rows()
         self.time_s = 0.0
@@ -130,7 +135,8 @@ class SimulatedTraffic:
             if backend is None:
                 self.rows.fail(14, "Socket closed", at_s=at_s)
             else:
-                self.rows.answer(backend, at_s=at_s, channel=channel)
+                latency_s = self.latency_s(backend)
+                self.rows.answer(backend, at_s=at_s, channel=channel, latency_s=latency_s)
 
     def snapshot(self) -> Traffic:
         self.snapshots += 1
@@ -141,7 +147,8 @@ class SimulatedTraffic:
             events=tuple(event for event in self.events if event.at_s <= self.time_s),
             **self.more,
         )
-        return replace(traffic, ended_at_s=None)
+        calls = self.rows.calls(until_s=self.time_s)
+        return replace(traffic, calls=calls, ended_at_s=None)
 
 
 def scale_event(at_s: float, detail: str) -> Event:

@@ -136,6 +136,13 @@ def test_too_few_calls_are_inconclusive() -> None:
     assert 1.5 < verdict.detectable_skew < 2.0
 
 
+def test_one_call_decides_between_too_few_and_enough() -> None:
+    assert judge({"a": 194, "b": 194, "c": 195}).outcome is Outcome.INCONCLUSIVE
+    assert judge({"a": 195, "b": 194, "c": 195}).outcome is Outcome.EVEN
+    assert round_robin(33, 32, 32).outcome is Outcome.INCONCLUSIVE  # 98 by the exact bound
+    assert round_robin(33, 33, 32).outcome is Outcome.EVEN
+
+
 def test_a_single_call_is_inconclusive() -> None:
     assert judge({"a": 1}).reason == (
         "1 call is too few: 584 are needed to find one backend at 1.5 times its share; "

@@ -1,0 +1,438 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from made_traffic import TIMERS, Rows, made_traffic, pods
+
+from pytest_grpclb.model import Connection, Event, EventKind, Mechanism, Outcome, Traffic, Verdict
+from pytest_grpclb.report import (
+    bars,
+    client_view,
+    diagnose,
+    failed_calls,
+    format_failure,
+    format_summary,
+    format_verdict_line,
+    pod_table,
+    summary_row,
+    timeline,
+)
+
+
+def verdict_of(counts: dict[str, int], outcome: Outcome = Outcome.SKEWED, **more: Any) -> Verdict:
+    known: dict[str, Any] = {
+        "outcome": outcome,
+        "counts": counts,
+        "calls": sum(counts.values()),
+        "backends": len(counts),
+        "alpha": 1e-6,
+        "power": 0.999,
+        "detectable_skew": 1.4989,
+        "needed_calls": 584,
+        "test": "exact binomial per backend, calls as the unit",
+        "reason": "pod-a answered 584 of 584 calls; its fair share allows 138 to 254",
+    }
+    return Verdict(**known | more)
+
+
+def connected(*addresses: str, state: str = "READY", opened: int = 1) -> tuple[Connection, ...]:
+    return tuple(
+        Connection(channel=0, address=each, state=state, calls_started=1, connections=opened)
+        for each in addresses
+    )
+
+
+ALL_ON_ONE = verdict_of({"a": 584, "b": 0, "c": 0})
+
+
+# --- one line
+
+
+def test_a_verdict_in_one_line() -> None:
+    assert format_verdict_line(ALL_ON_ONE) == (
+        "SKEWED  N=584 K=3  max/mean 3.00  min/mean 0.00  Jain 0.33  alpha 1e-06  "
+        "power 0.999 at skew 1.50"
+    )
+
+
+def test_a_verdict_that_detects_nothing_says_so() -> None:
+    nothing = verdict_of({"a": 0, "b": 0}, Outcome.INCONCLUSIVE, detectable_skew=float("inf"))
+    assert format_verdict_line(nothing) == (
+        "INCONCLUSIVE  N=0 K=2  max/mean 0.00  min/mean 0.00  Jain 0.00  alpha 1e-06  "
+        "power 0.999 at no skew"
+    )
+
+
+# --- the whole story
+
+
+def test_the_failure_of_a_cluster_ip_in_full() -> None:
+    traffic = made_traffic(
+        ["a"] * 584,
+        strategy="clusterip",
+        mechanism=Mechanism.CONNECTION,
+        connections=connected("10.1.0.9:50051"),
+        resolved=("10.1.0.9:50051",),
+        warm_up_seen=(1,),
+        picker_rebuilds=0,
+        settings={"target": "dns:///greeter.test:50051", "max connection age": "none"},
+    )
+    assert format_failure(traffic, ALL_ON_ONE) == (
+        "clusterip: SKEWED: pod-a answered 584 of 584 calls;\n"
+        "  its fair share allows 138 to 254\n"
+        "likely cause: 1 connection carried 100 % of 584 calls: a ClusterIP balances connections, "
+        "not calls\n"
+        "what to do: use a headless Service with round_robin\n"
+        "\n"
+        "SKEWED  N=584 K=3  max/mean 3.00  min/mean 0.00  Jain 0.33  alpha 1e-06  "
+        "power 0.999 at skew 1.50\n"
+        "test: exact binomial per backend, calls as the unit\n"
+        "\n"
+        "-- pods\n"
+        "pod    calls   share  x fair  conns  first answer     ready\n"
+        "pod-a    584  100.0%    3.00      -      +0.001 s  -1.000 s\n"
+        "pod-b      0    0.0%    0.00      -         never  -1.000 s\n"
+        "pod-c      0    0.0%    0.00      -         never  -1.000 s\n"
+        "\n"
+        "-- client\n"
+        "target              dns:///greeter.test:50051\n"
+        "max connection age  none\n"
+        "channels            1; backends that warm-up saw on each: 1\n"
+        "subchannels         1 READY; connections opened: 1\n"
+        "resolved            10.1.0.9:50051\n"
+        "picker rebuilds     0\n"
+        "\n"
+        "-- timeline, from the first counted call\n"
+        "+0.000 s  calls are counted from here\n"
+        "+0.001 s  first answer of pod-a\n"
+        "+0.584 s  traffic ends"
+    )
+
+
+def test_no_line_of_a_report_ends_in_spaces() -> None:
+    traffic = made_traffic(["a"] * 20, settings={"service config": ""})
+    for line in format_failure(traffic, ALL_ON_ONE).splitlines():
+        assert line == line.rstrip()
+
+
+# --- pods
+
+
+def test_the_pod_table_shows_strangers_removed_pods_and_connections() -> None:
+    gone = replace(pods(2)[1], removed_at_s=12.5, ready_at_s=None)
+    v6 = replace(pods(3)[2], address="fd00::7")
+    traffic = made_traffic(
+        ["a", "x"],
+        backends=(pods(1)[0], gone, v6),
+        connections=(
+            *connected("10.0.0.1:50051", opened=3),
+            *connected("10.0.0.2:50051"),
+            *connected("[fd00::7]:50051", opened=2),
+        ),
+    )
+    table = pod_table(traffic, verdict_of({"a": 1, "b": 0, "c": 0, "x": 3}, backends=3))
+    assert table == (
+        "pod           calls  share  x fair  conns  first answer     ready    removed\n"
+        "pod-a             1  25.0%    0.75      3      +0.001 s  -1.000 s          -\n"
+        "pod-b             0   0.0%    0.00      1         never         -  +12.500 s\n"
+        "pod-c             0   0.0%    0.00      2         never  -1.000 s          -\n"
+        "x (stranger)      3  75.0%    2.25      -      +0.002 s         -          -"
+    )
+
+
+def test_the_pod_table_measures_weighted_shares_by_their_weights() -> None:
+    weighted = verdict_of({"a": 70, "b": 30, "c": 0}, fair_shares={"a": 0.7, "b": 0.3, "c": 0.0})
+    columns = [line.split()[3] for line in pod_table(made_traffic("abc"), weighted).splitlines()]
+    assert columns == ["x", "1.00", "1.00", "-"]
+
+
+# --- the client
+
+
+def test_the_client_s_view_abbreviates_what_is_long() -> None:
+    traffic = made_traffic(
+        "abc",
+        channels=2,
+        warm_up_seen=(1, 3),
+        connections=(
+            *connected("10.0.0.1:1", "10.0.0.2:1", opened=2),
+            *connected("10.0.0.3:1", state="CONNECTING", opened=0),
+        ),
+        resolved=tuple(f"10.0.0.{host}:1" for host in range(1, 7)),
+        picker_rebuilds=None,
+    )
+    assert client_view(traffic) == (
+        "channels         2; backends that warm-up saw on each: 1 to 3\n"
+        "subchannels      1 CONNECTING, 2 READY; connections opened: 4\n"
+        "resolved         10.0.0.1:1, 10.0.0.2:1, 10.0.0.3:1, 10.0.0.4:1 and 2 more\n"
+        "picker rebuilds  unknown"
+    )
+
+
+# --- the timeline
+
+
+def test_the_timeline_is_in_order_and_names_pods() -> None:
+    events = (
+        Event(at_s=100.5, kind=EventKind.SCALE, detail="2 -> 3"),
+        Event(at_s=111.25, kind=EventKind.ENDPOINT_READY, backend="c"),
+        Event(at_s=99.0, kind=EventKind.RESOLVED, detail="10.0.0.1:1"),
+        Event(at_s=120.0, kind=EventKind.ENDPOINT_REMOVED, backend="gone"),
+    )
+    rows = Rows()
+    rows.answer("a", at_s=100.1)
+    rows.answer("c", at_s=112.0)
+    traffic = made_traffic(rows, events=events, started_at_s=100.0, ended_at_s=None)
+    assert timeline(traffic) == (
+        " -1.000 s  resolved 10.0.0.1:1\n"
+        " +0.000 s  calls are counted from here\n"
+        " +0.101 s  first answer of pod-a\n"
+        " +0.500 s  scale 2 -> 3\n"
+        "+11.250 s  endpoint ready pod-c\n"
+        "+12.001 s  first answer of pod-c\n"
+        "+20.000 s  endpoint removed gone"
+    )
+
+
+def test_a_long_timeline_leaves_out_its_middle() -> None:
+    events = tuple(
+        Event(at_s=index, kind=EventKind.ENDPOINT_READY, backend=str(index))
+        for index in range(1, 101)
+    )
+    lines = timeline(made_traffic(Rows(), events=events, ended_at_s=200.0)).splitlines()
+    assert len(lines) == 25
+    assert lines[11:14] == [
+        " +11.000 s  endpoint ready 11",
+        "     ... 78 more ...",
+        " +90.000 s  endpoint ready 90",
+    ]
+    assert lines[-1] == "+200.000 s  traffic ends"
+
+
+# --- failed calls
+
+
+def test_failed_calls_that_name_a_backend_are_counted_by_it() -> None:
+    traffic = made_traffic("aab")
+    failed = replace(traffic, calls=replace(traffic.calls, status=(99, 99, 13)))
+    assert failed_calls(failed) == (
+        "status 99 x 2, +0.001 s to +0.002 s\n"
+        "  from pod-a x 2\n"
+        "INTERNAL x 1, +0.003 s\n"
+        "  from pod-b x 1"
+    )
+    assert failed_calls(traffic) == ""
+    assert failed_calls(failed, without={0, 1}).startswith("INTERNAL x 1, ")
+
+
+# --- the diagnosis
+
+
+def standing(**more: Any) -> Traffic:
+    """Round robin that sent all calls to pod-a, of three pods that stood throughout."""
+    settings: dict[str, Any] = {"mechanism": Mechanism.ROUND_ROBIN}
+    return made_traffic(["a"] * 584, **(settings | more))
+
+
+def with_newcomer(**timers: Any) -> Traffic:
+    """Pod c became ready 0.1 s after counting had begun, and gets none of the calls of 0.584 s."""
+    late = replace(pods(3)[2], ready_at_s=0.1)
+    rows = "ab" * 292
+    return made_traffic(
+        rows,
+        backends=(*pods(2), late),
+        mechanism=Mechanism.ROUND_ROBIN,
+        timers=replace(TIMERS, **timers),
+    )
+
+
+NEWCOMER_IDLE = verdict_of({"a": 292, "b": 292, "c": 0})
+
+
+def test_even_traffic_has_no_diagnosis() -> None:
+    even = verdict_of({"a": 1, "b": 1, "c": 1}, Outcome.EVEN)
+    assert diagnose(made_traffic("abc"), even) == ""
+
+
+def test_the_diagnosis_of_calls_that_nobody_signed() -> None:
+    rows = Rows()
+    rows.unnamed()
+    assert diagnose(made_traffic(rows), ALL_ON_ONE) == (
+        "1 answered call did not say which pod answered; let the service send its pod's UID in "
+        "the response metadata key that CallTemplate.backend_key names"
+    )
+
+
+def test_the_diagnosis_of_too_few_calls() -> None:
+    few = verdict_of({"a": 1, "b": 1, "c": 1}, Outcome.INCONCLUSIVE)
+    assert diagnose(made_traffic("abc"), few) == "the calls are too few; send at least 584"
+
+
+def test_the_diagnosis_of_a_stranger() -> None:
+    assert diagnose(made_traffic("ax"), verdict_of({"a": 1, "b": 0, "x": 1})) == (
+        "calls reach 'x', which is no pod of this deployment; compare the selector of the Service "
+        "that is dialled with the labels of the deployment's pods"
+    )
+
+
+def test_the_diagnosis_of_a_removed_pod_that_is_still_called() -> None:
+    gone = replace(pods(3)[2], removed_at_s=0.0)
+    traffic = made_traffic("abc", backends=(*pods(2), gone))
+    assert diagnose(traffic, verdict_of({"a": 1, "b": 1, "c": 1})) == (
+        "connections to pod-c outlive its endpoint; let the server close them when it gets SIGTERM "
+        "(a graceful stop sends GOAWAY), or set a max connection age"
+    )
+
+
+def test_the_diagnosis_of_channels_that_share_a_connection() -> None:
+    traffic = made_traffic(
+        "aaa",
+        mechanism=Mechanism.CONNECTION,
+        strategy="ssl-passthrough",
+        channels=4,
+        connections=connected("10.1.0.9:50051"),
+    )
+    assert diagnose(traffic, ALL_ON_ONE) == (
+        "1 connection of 4 channels carried 100 % of 584 calls: ssl-passthrough balances "
+        "connections, not calls; use a headless Service with round_robin, or "
+        "grpc.use_local_subchannel_pool=1 for a connection per channel"
+    )
+
+
+def test_the_diagnosis_of_a_name_with_one_address() -> None:
+    assert diagnose(standing(resolved=("10.1.0.9:50051",)), ALL_ON_ONE) == (
+        "the client knows 1 address, 10.1.0.9:50051, for 3 ready pods; dial the name of a "
+        "headless Service (clusterIP: None) as dns:///NAME:PORT"
+    )
+
+
+def test_the_diagnosis_of_pick_first() -> None:
+    traffic = standing(
+        settings={"service config": "(none: pick_first)"}, resolved=("10.0.0.1:1", "10.0.0.2:1")
+    )
+    assert diagnose(traffic, ALL_ON_ONE) == (
+        "the client sends everything over the first connection that stands (pick_first); set the "
+        'service config {"loadBalancingConfig":[{"round_robin":{}}]}'
+    )
+
+
+def test_the_diagnosis_of_a_missing_connection_age() -> None:
+    assert diagnose(with_newcomer(connection_age_s=None), NEWCOMER_IDLE) == (
+        "without a max connection age no connection ends, so the client never asks DNS for the "
+        "1 new pod; set one on the servers (max_connection_age_s; GRPC_MAX_CONNECTION_AGE in the "
+        "greeter)"
+    )
+
+
+def test_the_diagnosis_of_a_client_that_rarely_asks_dns() -> None:
+    assert diagnose(with_newcomer(min_resolution_interval_s=30.0), NEWCOMER_IDLE) == (
+        "the client asks DNS at most every 30 s, and did not for the 1 new pod; lower "
+        "grpc.dns_min_time_between_resolutions_ms"
+    )
+
+
+def test_the_diagnosis_of_an_old_dns_answer() -> None:
+    assert diagnose(with_newcomer(dns_ttl_s=30.0), NEWCOMER_IDLE) == (
+        "DNS may answer for 30 s as it did before the 1 new pod; lower the TTL of the cluster's DNS"
+    )
+
+
+@pytest.mark.parametrize("state", ["TRANSIENT_FAILURE", "CONNECTING"])
+def test_the_diagnosis_of_a_pod_that_cannot_be_connected_to(state: str) -> None:
+    traffic = standing(
+        connections=(
+            *connected("10.0.0.1:1", "10.0.0.3:1"),
+            *connected("10.0.0.2:1", state=state),
+        )
+    )
+    assert diagnose(traffic, ALL_ON_ONE) == (
+        f"the client's connection to pod-b at 10.0.0.2 is {state}; check the port it listens on, "
+        "its readiness probe and network policies"
+    )
+
+
+def test_the_diagnosis_of_a_pod_that_dns_does_not_list() -> None:
+    traffic = standing(connections=connected("10.0.0.1:1", "10.0.0.2:1"))
+    assert diagnose(traffic, ALL_ON_ONE) == (
+        "the client does not know 10.0.0.3, the address of pod-c; check that the Service selects "
+        "that pod and that DNS lists it"
+    )
+
+
+def test_a_client_behind_a_proxy_is_not_blamed_for_unknown_addresses() -> None:
+    traffic = made_traffic(["a"] * 584, connections=connected("127.0.0.1:10000"))
+    nothing = verdict_of({"a": 0, "b": 0, "c": 0}, calls=584)
+    assert diagnose(traffic, nothing).startswith("no setting that is known here explains it; ")
+
+
+def test_the_diagnosis_of_an_incomplete_warm_up() -> None:
+    some = verdict_of({"a": 300, "b": 200, "c": 84})
+    assert diagnose(standing(channels=2, warm_up_seen=(3, 2)), some) == (
+        "channel 1 had reached 2 of 3 pods when counting began; check that every pod can be "
+        "connected to from the driver's pod"
+    )
+
+
+def test_the_diagnosis_of_rebuilt_pickers() -> None:
+    some = verdict_of({"a": 300, "b": 200, "c": 84})
+    assert diagnose(standing(picker_rebuilds=12, warm_up_seen=(3,)), some) == (
+        "the client's picker was rebuilt 12 times while calls were counted, and each one starts "
+        "its round anew; measure evenness with max_connection_age_s=None"
+    )
+
+
+def test_a_skew_that_nothing_explains_is_not_explained() -> None:
+    some = verdict_of({"a": 300, "b": 200, "c": 84})
+    assert diagnose(standing(picker_rebuilds=0, warm_up_seen=(3,)), some) == (
+        "no setting that is known here explains it; compare the log of pod-a with those of the "
+        "others"
+    )
+
+
+# --- the summary
+
+
+def test_a_bar_of_half_height_is_a_fair_share() -> None:
+    assert bars([1 / 3, 1 / 3, 1 / 3]) == "▄▄▄"
+    assert bars([1.0, 0.0]) == "█_"
+    # 1.5, 1, 0.5 and 0.01 times the fair share of a quarter: 6, 4, 2 and (not nothing) 1 of 8.
+    assert bars([0.375, 0.25, 0.125, 0.0025]) == "▆▄▂▁"
+    assert bars([1.0, 0.0], ascii_only=True) == "#_"
+    assert bars([0.5, 0.5], ascii_only=True) == "--"
+    assert bars([]) == ""
+
+
+def test_bars_of_many_pods_are_cut() -> None:
+    assert bars([1 / 40] * 40, ascii_only=True) == "-" * 32 + "+8"
+
+
+def test_a_summary_row_is_a_line_of_json() -> None:
+    row = summary_row("headless", "test_it[headless]", ALL_ON_ONE)
+    assert "\n" not in row
+    assert json.loads(row) == {
+        "strategy": "headless",
+        "test": "test_it[headless]",
+        "verdict": "SKEWED",
+        "calls": 584,
+        "backends": 3,
+        "alpha": 1e-6,
+        "max_over_mean": 3.0,
+        "shares": [1.0, 0.0, 0.0],
+    }
+
+
+def test_the_summary_has_a_row_for_each_verdict() -> None:
+    even = verdict_of({"a": 31, "b": 30, "c": 29}, Outcome.EVEN)
+    rows = [
+        summary_row("headless", "test_it[headless]", even),
+        summary_row("clusterip", "test_it[clusterip]", ALL_ON_ONE),
+    ]
+    assert format_summary(rows, ascii_only=True) == (
+        "strategy   verdict    N  K  max/mean  pods  test\n"
+        "headless   EVEN      90  3      1.03  ---   test_it[headless]\n"
+        "clusterip  SKEWED   584  3      3.00  #__   test_it[clusterip]\n"
+        "pods: a bar of half height is a fair share\n"
+    )
