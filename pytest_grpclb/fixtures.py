@@ -73,10 +73,9 @@ def grpclb_cluster(
 
     config = request.config
     options = config.stash[OPTIONS]
+    directory = tmp_path_factory.mktemp("grpclb")
     cluster = config.stash[PROVIDER](
-        ClusterRequest(
-            directory=tmp_path_factory.mktemp("grpclb"), embedded_images=options.embedded_images
-        )
+        ClusterRequest(directory=directory, embedded_images=options.embedded_images)
     )
     # Ctrl-C during a test skips what follows the yield, but not the configuration's cleanup.
     config.add_cleanup(cluster.close)
@@ -89,7 +88,7 @@ def grpclb_cluster(
         from pytest_grpclb.clusters.kube import KubeApi
 
         cluster.wait()
-        api = KubeApi(cluster.kubeconfig, cluster.context)
+        api = KubeApi(cluster.kubeconfig, cluster.context, scratch=directory)
         run = f"{secrets.token_hex(3)}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
         yield RunningCluster(cluster=cluster, api=api, run=run)
         api.close()

@@ -59,7 +59,12 @@ DEPLOYMENTS = Resource("apps/v1", "deployments", namespaced=True)
 class KubeApi:
     """One connection pool to one cluster's API; safe to use from several threads."""
 
-    def __init__(self, kubeconfig: Path, context: str) -> None:
+    def __init__(self, kubeconfig: Path, context: str, *, scratch: Path | None = None) -> None:
+        """Read the kubeconfig; nothing is sent yet.
+
+        :param scratch: where the kubernetes client writes certificates that the file holds inline;
+            by default in the system's temporary folder, where a killed process leaves them behind
+        """
         from kubernetes import client, config
 
         self._configuration = client.Configuration()
@@ -68,6 +73,7 @@ class KubeApi:
             context=context,
             client_configuration=self._configuration,
             persist_config=False,
+            temp_file_path=None if scratch is None else str(scratch),
         )
         self._client = client.ApiClient(self._configuration)
         self._pool = self._client.rest_client.pool_manager
