@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_grpclb.clusters.embedded import discovery
+from pytest_grpclb.clusters.embedded.accounts import Accounts
 from pytest_grpclb.clusters.embedded.logs import log_options
 from pytest_grpclb.clusters.embedded.media import (
     AGGREGATED_DISCOVERY,
@@ -22,16 +22,16 @@ from pytest_grpclb.clusters.embedded.media import (
     parse,
 )
 from pytest_grpclb.clusters.embedded.query import Query
+from pytest_grpclb.clusters.embedded.rbac import ADMINISTRATOR, Act, User, authorize
 from pytest_grpclb.clusters.embedded.remover import delete_options, remove, remove_all
 from pytest_grpclb.clusters.embedded.routing import Place, locate
-from pytest_grpclb.clusters.embedded.selectors import Test, fields, labels
+from pytest_grpclb.clusters.embedded.selectors import Test, fields, labels, selected_name
 from pytest_grpclb.clusters.embedded.status import (
     BadRequestError,
     MethodNotAllowedError,
     StatusError,
     UnauthorizedError,
 )
-from pytest_grpclb.clusters.embedded.store import Object, Store
 from pytest_grpclb.clusters.embedded.streams import (
     LogReader,
     LogResponse,
@@ -47,6 +47,11 @@ from pytest_grpclb.clusters.embedded.writer import (
     Writer,
     scale_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_grpclb.clusters.embedded.store import Object, Store
 
 __all__ = ["Answer", "Api", "Request", "Response"]
 
@@ -85,7 +90,9 @@ Answer = Response | WatchResponse | LogResponse
 class Api:
     """Answers requests from a store.
 
-    :param token: the bearer token without which nothing is answered
+    :param token: the bearer token of who may do everything
+    :param accounts: knows the tokens of service accounts, which may do what RBAC lets them; without
+        either token nothing is answered
     :param log_reader: reads the logs of containers
     :param admit: has the last word on objects before they are created
     :param clock: monotonic seconds, for timeouts and bookmarks of watches
@@ -97,35 +104,76 @@ class Api:
         *,
         token: str,
         log_reader: LogReader,
+        accounts: Accounts | None = None,
         admit: Admit = lambda _kind, obj: obj,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._log_reader, self._clock = store, log_reader, clock
         self._writer = Writer(store, admit)
-        self._authorization = f"Bearer {token}".encode()
+        self._token = token.encode()
+        self._accounts = accounts or Accounts(store)
 
     def handle(self, request: Request) -> Answer:
         """Answer a request; what is refused is answered with a Status."""
         try:
-            self._authenticate(request)
-            return self._answer(request)
+            return self._answer(request, self._authenticate(request))
         except StatusError as error:
             return Response(status=error.code, body=encode(error.status()))
 
-    def _authenticate(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
-        # Compared in constant time, so that a wrong token's answer does not tell how wrong it is.
-        if not hmac.compare_digest(given, self._authorization):
-            raise UnauthorizedError(
-                "the request carries no bearer token of this embedded cluster; use its kubeconfig"
-            )
+    def _authenticate(self, request: Request) -> User:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            # In constant time, so that a wrong token's answer does not tell how wrong it is.
+            if hmac.compare_digest(given.encode(), self._token):
+                return ADMINISTRATOR
+            user = self._accounts.user(given)
+            if user is not None:
+                return user
+        raise UnauthorizedError(
+            "the request carries no bearer token of this embedded cluster; use its kubeconfig"
+        )
 
-    def _answer(self, request: Request) -> Answer:
+    def _authorize(self, user: User, request: Request, place: Place, query: Query) -> None:
+        kind, name = place.kind, place.name
+        namespace = place.namespace
+        if kind.name == "namespaces":
+            namespace = name  # what may be done in a namespace may include reading its object
+        elif not name and request.method == "GET":
+            name = selected_name(query.text("fieldSelector"))
+        for verb in self._verbs(request, place, query):
+            act = Act(
+                verb=verb,
+                group=kind.group,
+                resource=kind.plural,
+                subresource=place.subresource,
+                namespace=namespace,
+                name=name,
+            )
+            authorize(self._store, user, act)
+
+    def _verbs(self, request: Request, place: Place, query: Query) -> tuple[str, ...]:
+        """Return the verbs that a request needs, as roles name them."""
+        match request.method:
+            case "GET" if place.name:
+                return ("get",)
+            case "GET":
+                return ("watch",) if query.flag("watch") else ("list",)
+            case "PATCH" if media_type(request.headers.get("content-type", "")) == APPLY:
+                there = self._store.find(place.kind.name, place.name, place.namespace)
+                return ("patch",) if there else ("patch", "create")
+            case "DELETE" if not place.name:
+                return ("deletecollection",)
+        verbs = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+        return (verbs.get(request.method, request.method.lower()),)
+
+    def _answer(self, request: Request, user: User) -> Answer:
         described = self._describe(request)
         if described is not None:
+            authorize(self._store, user, Act(verb=request.method.lower(), path=request.path))
             return described
         place = locate(request.path)
         query = Query(request.query)
+        self._authorize(user, request, place, query)
         match request.method:
             case "GET" if place.name:
                 return self._get(request, place, query)

@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded import controllers, discovery
 from pytest_grpclb.clusters.embedded.access import Access, write_private
+from pytest_grpclb.clusters.embedded.accounts import Accounts
 from pytest_grpclb.clusters.embedded.api import Api
 from pytest_grpclb.clusters.embedded.clusterip import ServiceProxies
 from pytest_grpclb.clusters.embedded.controllers.services import ServiceAddresses
 from pytest_grpclb.clusters.embedded.dns import DOMAIN, Zone
 from pytest_grpclb.clusters.embedded.https import Server, serve
 from pytest_grpclb.clusters.embedded.images import Images
+from pytest_grpclb.clusters.embedded.ingress.controller import IngressController
+from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places
 from pytest_grpclb.clusters.embedded.log_files import LogFiles
 from pytest_grpclb.clusters.embedded.nameserver import NameServer
 from pytest_grpclb.clusters.embedded.network import API_PORT, DNS_PORT, Block, listen
 from pytest_grpclb.clusters.embedded.node import Node, base_environment
-from pytest_grpclb.clusters.embedded.processes import Processes
 from pytest_grpclb.clusters.embedded.recorder import Recorder
 from pytest_grpclb.clusters.embedded.runner import Runner
 from pytest_grpclb.clusters.embedded.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_grpclb.clusters.embedded.processes import Processes
 
 __all__ = ["Assembly"]
 
@@ -43,6 +50,9 @@ class Assembly:
         self._block, self._processes = block, processes
         self._images = Images(images)
         self._pods = directory / "pods"
+        self._ingress_directory = directory / "ingress"
+        self.ingress = _ingress_places(block.ingress)
+        """Where an Ingress's hosts are served."""
         self.kubeconfig = directory / "kubeconfig"
         self.context = f"pytest-grpclb-127.{block.number}"
         self._store = Store()
@@ -57,7 +67,14 @@ class Assembly:
         access = Access(block.api, DOMAIN)
         services = ServiceAddresses(store, block.services())
         logs = LogFiles(store, self._pods)
-        api = Api(store, token=access.token, log_reader=logs.read, admit=services.admit)
+        accounts = Accounts(store, authority_pem=access.authority_pem)
+        api = Api(
+            store,
+            token=access.token,
+            accounts=accounts,
+            log_reader=logs.read,
+            admit=services.admit,
+        )
         self._server = await _serve_api(api, block.api, access)
         stream, datagrams = listen(block.dns, DNS_PORT, purpose="the cluster's DNS", datagrams=True)
         self._names = NameServer(Zone(store))
@@ -91,20 +108,38 @@ class Assembly:
                 directory=self._pods,
                 commands_directory=Path.cwd(),
                 environment=base_environment(dns=datagrams.getsockname(), api=place),
-                account_files=lambda namespace, _name: {
-                    "token": access.token.encode(),
-                    "ca.crt": access.authority_pem,
-                    "namespace": namespace.encode(),
-                },
+                account_files=accounts.files,
             )
+        )
+        self._ingress = IngressController(
+            store,
+            self._processes,
+            directory=self._ingress_directory,
+            places=self.ingress,
+            environment=base_environment(dns=datagrams.getsockname(), api=place),
         )
         server = f"https://{place[0]}:{place[1]}"
         write_private(self.kubeconfig, access.kubeconfig(server, self.context))
 
     async def close(self) -> None:
         """Let go of clients at once; the processes of pods are the zygote's to end."""
+        self._ingress.close()
         self._proxies.close()
         await self._server.close(grace_s=0)
+
+
+def _ingress_places(address: str) -> Places:
+    """Choose ports for nginx, which is not started before it has something to do.
+
+    80 and 443 would need a privilege.
+    """
+    chosen = []
+    for port, purpose in ((8080, "http"), (8443, "https"), (8442, "https beside passthrough")):
+        [stream] = listen(address, port, purpose=f"the ingress ({purpose})")
+        chosen.append((address, int(stream.getsockname()[1])))
+        stream.close()
+    http, https, inner = chosen
+    return Places(http=http, https=https, inner=inner)
 
 
 async def _serve_api(api: Api, address: str, access: Access) -> Server:

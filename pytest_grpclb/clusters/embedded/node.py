@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.images import Images
-from pytest_grpclb.clusters.embedded.network import AddressPool
-from pytest_grpclb.clusters.embedded.processes import Processes
-from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.store import Store
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_grpclb.clusters.embedded.images import Images
+    from pytest_grpclb.clusters.embedded.network import AddressPool
+    from pytest_grpclb.clusters.embedded.processes import Processes
+    from pytest_grpclb.clusters.embedded.recorder import Recorder
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["BackOff", "Node", "base_environment"]
 
@@ -25,15 +29,15 @@ _INHERITED = (
     "TMPDIR",
     "VIRTUAL_ENV",
 )
-"""What an interpreter needs to find its libraries and modules; nothing else of the user's leaks in."""
+"""What an interpreter needs to find libraries and modules; nothing else of the user's leaks in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackOff:
     """How long a container that keeps ending waits before it is started again.
 
-    :source: Kubernetes documentation, "Container restarts": at once, then 10 s, 20 s, ... 300 s; from
-        the beginning again after 10 minutes without a problem
+    :source: Kubernetes documentation, "Container restarts": at once, then 10 s, 20 s, ... 300 s;
+        from the beginning again after 10 minutes without a problem
     """
 
     first_s: float = 10.0
@@ -64,13 +68,13 @@ class Node:
     """Where commands that images are mapped to run: where pytest was started."""
     environment: Mapping[str, str]
     """Variables that every container begins with."""
-    account_files: Callable[[str, str], Mapping[str, bytes]]
-    """Returns what the service account of that namespace and name is given as files."""
+    account_files: Callable[[Object], Mapping[str, bytes]]
+    """Returns what a pod is given of its service account, as files."""
     back_off: BackOff = BackOff()
 
 
 def base_environment(*, dns: tuple[str, int], api: tuple[str, int]) -> dict[str, str]:
-    """Return the variables that every container begins with: few of this process's, and the cluster's."""
+    """Return what every container begins with: few variables of this process, and the cluster's."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     return kept | {

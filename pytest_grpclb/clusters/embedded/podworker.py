@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.container import Container, Sandbox, unless
 from pytest_grpclb.clusters.embedded.environment import ConfigError
-from pytest_grpclb.clusters.embedded.node import Node
 from pytest_grpclb.clusters.embedded.podstatus import pod_status
+from pytest_grpclb.clusters.embedded.status import StatusError
 from pytest_grpclb.clusters.embedded.volumes import PodDirectory
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.node import Node
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["PodWorker"]
 
@@ -26,17 +30,13 @@ class PodWorker:
     def __init__(self, node: Node, pod: Object) -> None:
         self._node = node
         metadata, spec = pod["metadata"], pod["spec"]
-        account = {}
-        if spec.get("automountServiceAccountToken") is not False:
-            name = spec.get("serviceAccountName") or "default"
-            account = dict(node.account_files(metadata["namespace"], name))
         self.directory = PodDirectory(node.directory / metadata["uid"])
         self._sandbox = Sandbox(
             node=node,
             pod=pod,
             ip=node.addresses.take(),
             directory=self.directory,
-            account=account,
+            account={},
             changed=self._changed,
         )
         self._started_at = self._sandbox.now()
@@ -112,8 +112,9 @@ class PodWorker:
         sandbox = self._sandbox
         while not sandbox.stopping.is_set():
             try:
+                sandbox.account = self._node.account_files(sandbox.pod)
                 self.directory.prepare(self._node.store, sandbox.pod, sandbox.account)
-            except (ConfigError, OSError) as error:
+            except (ConfigError, OSError, StatusError) as error:
                 sandbox.warning("FailedMount", f"MountVolume.SetUp failed: {error}")
                 await unless(sandbox.stopping, asyncio.sleep(_VOLUME_RETRY_S))
             else:

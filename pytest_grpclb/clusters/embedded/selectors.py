@@ -20,6 +20,7 @@ __all__ = [
     "label_selector",
     "labels",
     "matches_labels",
+    "selected_name",
     "selector_text",
 ]
 
@@ -168,6 +169,18 @@ def fields(kind: str, text: str) -> Test:
         tests.append(_field(key.split("."), value, wanted=found["operator"] != "!="))
         position = found.end()
     return _all(tests)
+
+
+def selected_name(text: str) -> str:
+    """Return the one name that a field selector leaves; empty if it does not say.
+
+    A role may be for some names only: lists and watches of one of them are then allowed.
+    """
+    for part in text.split(","):
+        field, _, value = part.replace("==", "=").partition("=")
+        if field.strip() == "metadata.name":
+            return value
+    return ""
 
 
 def _requirement(found: re.Match[str]) -> Test:

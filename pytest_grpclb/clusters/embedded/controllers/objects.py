@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.deployments import Deployments
 from pytest_grpclb.clusters.embedded.controllers.endpointslices import EndpointSlices
 from pytest_grpclb.clusters.embedded.controllers.garbage import GarbageCollector
-from pytest_grpclb.clusters.embedded.controllers.manager import Controller
 from pytest_grpclb.clusters.embedded.controllers.namespaces import Namespaces
 from pytest_grpclb.clusters.embedded.controllers.replicasets import ReplicaSets
+from pytest_grpclb.clusters.embedded.rbac import DEFAULTS
 from pytest_grpclb.clusters.embedded.store import Store, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_grpclb.clusters.embedded.controllers.manager import Controller
 
 __all__ = ["NODE", "bootstrap", "controllers"]
 
@@ -32,7 +37,12 @@ def controllers(store: Store) -> Sequence[Controller]:
 
 
 def bootstrap(store: Store, *, node_address: str, api: tuple[str, int], version: str) -> None:
-    """Put into the store what a new Kubernetes has: namespaces, a node, the Service of the API."""
+    """Put into the store what a new Kubernetes has.
+
+    Namespaces, roles, a node, the Service of the API.
+    """
+    for kind, obj in DEFAULTS:
+        store.create(kind, obj)
     for name in _NAMESPACES:
         labels = {"kubernetes.io/metadata.name": name}
         metadata = {"name": name, "labels": labels}
