@@ -105,7 +105,11 @@ def test_without_a_selector_the_chart_says_what_is_missing(strategy: str) -> Non
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"strategy": "random"}, "at '/strategy': value must be one of 'headless', 'clusterip'"),
+        (
+            {"strategy": "random"},
+            "at '/strategy': value must be one of 'headless', 'clusterip', 'lookaside', "
+            "'ingress-nginx'",
+        ),
         ({"backend": BACKEND | {"port": 0}}, "at '/backend/port': minimum: got 0, want 1"),
         (
             {"backend": BACKEND | {"selector": {"app": 1}}},
