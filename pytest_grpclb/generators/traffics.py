@@ -108,11 +108,8 @@ def _traffics(
     if mechanism is Mechanism.RANDOM and disorder:
         streams = _dealt_at_random(streams, disorder)
     sent = [(channel, backend, 0) for channel, backend in _merge(streams, disorder)]
-    failed = st.tuples(
-        st.integers(0, len(sent)), st.integers(0, channels - 1), st.sampled_from(tuple(_FAILURES))
-    )
-    for place, channel, status in draw(st.lists(failed, max_size=max_failures)):
-        sent.insert(place, (channel, UNKNOWN_BACKEND, status))
+    failures = draw(st.integers(0, max_failures))
+    sent = _with_failures(sent, failures, channels, disorder)
     started_at_s = draw(seconds(0.0, 1000.0))
     calls = _timed(
         sent,
@@ -172,10 +169,10 @@ def _streams(counts: Sequence[int], mechanism: Mechanism, channels: int) -> list
         [backend for backend in by_count if counts[backend] > number]
         for number in range(max(counts))
     ]
-    # Dealt from the end: of an even spread only the last rounds are incomplete, no more of them
-    # than channels, so that each channel has at most one, as its last.
+    # Of an even spread only the last rounds are incomplete, no more of them than channels: dealt in
+    # turn, they give each channel at most one, as its last.
     for number, backends in enumerate(rounds):
-        streams[(len(rounds) - 1 - number) % channels] += backends
+        streams[number % channels] += backends
     return streams
 
 
@@ -207,6 +204,21 @@ def _merge(
         yield channel, next(left[channel])
 
 
+def _with_failures(
+    sent: list[tuple[int, int, int]], failures: int, channels: int, disorder: random.Random | None
+) -> list[tuple[int, int, int]]:
+    """Return *sent* with failed calls anywhere between the others; in order, in front of them."""
+    statuses = tuple(_FAILURES)
+    if disorder is None:
+        return [
+            (number % channels, UNKNOWN_BACKEND, statuses[0]) for number in range(failures)
+        ] + sent
+    for _ in range(failures):
+        failed = (disorder.randrange(channels), UNKNOWN_BACKEND, disorder.choice(statuses))
+        sent.insert(disorder.randint(0, len(sent)), failed)
+    return sent
+
+
 def _timed(
     sent: Sequence[tuple[int, int, int]],
     uids: Sequence[str],
@@ -217,13 +229,14 @@ def _timed(
     latency_s: float,
 ) -> Calls:
     """Return *sent* (channel, backend, status) with moments, in the order in which calls ended."""
-    interval_s = duration_s / max(1, len(sent))
     rows = []
     for sequence, (channel, backend, status) in enumerate(sent):
-        sent_s = started_at_s + sequence * interval_s
+        # Whole microseconds, to read well; a double has digits to spare.
+        sent_s = round(started_at_s + duration_s * sequence / len(sent), 6)
         # From half to one and a half times: calls overtake each other, the mean latency stays.
         factor = 0.5 + disorder.random() if disorder else 1.0
-        rows.append((sent_s + factor * latency_s, sequence, sent_s, channel, backend, status))
+        done_s = round(sent_s + factor * latency_s, 6)
+        rows.append((done_s, sequence, sent_s, channel, backend, status))
     rows.sort()
     answered = dict.fromkeys(row[4] for row in rows if row[4] != UNKNOWN_BACKEND)
     index = {backend: place for place, backend in enumerate(answered)}

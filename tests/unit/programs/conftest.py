@@ -220,19 +220,30 @@ def start_run(driver_program: Program) -> Iterator[Callable[..., Run]]:
         yield start
 
 
+def call(**fields: Any) -> driver_pb2.Call:
+    defaults = {
+        "method": METHOD,
+        "timeout_s": DEADLINE_S,
+        "backend_key": "grpclb-backend",
+        "wait_for_ready": True,
+    }
+    return driver_pb2.Call(**{**defaults, **fields})
+
+
+def addresses(programs: list[Program]) -> list[str]:
+    return [program.address for program in programs]
+
+
 def plan_for(addresses: list[str], **fields: Any) -> driver_pb2.Plan:
     """Return a plan of 30 round-robin calls of the greeter, 4 at a time, unless told otherwise."""
     load = {} if "open" in fields else {"closed": driver_pb2.Closed(concurrency=4)}
-    call = driver_pb2.Call(
-        method=METHOD, timeout_s=DEADLINE_S, backend_key="grpclb-backend", wait_for_ready=True
-    )
     defaults: dict[str, Any] = {
         "target": "ipv4:" + ",".join(addresses),
         "service_config": ROUND_ROBIN,
         "channels": 1,
         "own_subchannel_pools": True,
         "calls": 30,
-        "call": call,
+        "call": call(),
         "warm_up": driver_pb2.WarmUp(backends=len(addresses), timeout_s=DEADLINE_S),
     }
     return driver_pb2.Plan(**{**defaults, **load, **fields})

@@ -76,7 +76,7 @@ def test_a_connection_that_ages_is_news_and_a_rebuilt_picker(
 ) -> None:
     greeter = start_program("greeter", "--port=0", GRPC_MAX_CONNECTION_AGE="0.3", POD_UID="one")
     run = start_run(plan_for([greeter.address], calls=0, open=driver_pb2.Open(rate_per_s=50)))
-    run.read_until(lambda: run.reports and _connections(run) == 3)
+    run.read_until(lambda: run.reports and _connections(run) >= 3)
     run.stop()
     run.finish()
     assert run.rebuilds >= 2  # one at least for each new connection

@@ -12,26 +12,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pytest_grpclb._pb import driver_pb2
 
-from .conftest import CLIENT_OPTIONS, DEADLINE_S, METHOD, Program, Run, named, plan_for
+from .conftest import CLIENT_OPTIONS, DEADLINE_S, Program, Run, addresses, call, named, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .conftest import Backend, DnsServer
-
-
-def call(**fields: Any) -> driver_pb2.Call:
-    defaults = {
-        "method": METHOD,
-        "timeout_s": DEADLINE_S,
-        "backend_key": "grpclb-backend",
-        "wait_for_ready": True,
-    }
-    return driver_pb2.Call(**{**defaults, **fields})
-
-
-def addresses(programs: list[Program]) -> list[str]:
-    return [program.address for program in programs]
 
 
 class TestClosedLoop:
@@ -159,133 +145,6 @@ class TestOpenLoop:
         answer.set()
         assert run.finish().finished.calls == 20
         assert backend.most_in_flight == 2
-
-
-class TestEnding:
-    @pytest.mark.parametrize("load", ["closed", "open"])
-    def test_stop_lets_calls_in_flight_finish_and_reports_them(
-        self,
-        start_backend: Callable[..., Backend],
-        start_run: Callable[..., Run],
-        load: str,
-    ) -> None:
-        answer = threading.Event()
-
-        def behave(context: Any) -> bytes:
-            answer.wait(DEADLINE_S)
-            return named("slow")(context)
-
-        backend = start_backend(behave)
-        loads = {
-            "closed": driver_pb2.Closed(concurrency=3),
-            "open": driver_pb2.Open(rate_per_s=1000, max_in_flight=3),
-        }
-        plan = plan_for([backend.address], calls=0, **{load: loads[load]})
-        plan.ClearField("warm_up")
-        run = start_run(plan)
-        backend.wait_for(lambda: backend.in_flight == 3)
-        run.stop()
-        run.read_until(lambda: run.started.clock_s)
-        answer.set()
-        run.finish()
-        assert run.finished.error == ""
-        assert run.finished.calls == len(run.rows.sequence) == backend.calls
-        assert run.counts == {"slow": backend.calls}
-
-    def test_stop_ends_a_warm_up_that_waits(
-        self, start_backend: Callable[..., Backend], start_run: Callable[..., Run]
-    ) -> None:
-        held = threading.Event()
-
-        def behave(_context: Any) -> bytes:
-            held.wait(DEADLINE_S)
-            return b""
-
-        backend = start_backend(behave)
-        run = start_run(plan_for([backend.address]))
-        backend.wait_for(lambda: backend.in_flight == 1)
-        run.stop()
-        run.finish()
-        assert list(run.started.backends_seen) == [0]
-        assert run.finished == driver_pb2.Finished(calls=0)
-        held.set()
-
-    def test_a_warm_up_that_runs_out_of_time_says_what_it_saw(
-        self, start_backend: Callable[..., Backend], start_run: Callable[..., Run]
-    ) -> None:
-        backend = start_backend(named("only"))
-        warm_up = driver_pb2.WarmUp(backends=2, timeout_s=0.2)
-        run = start_run(plan_for([backend.address], warm_up=warm_up)).finish()
-        assert list(run.started.backends_seen) == [1]
-        assert 0.2 <= run.started.warm_up_s < DEADLINE_S
-        assert run.finished.calls == 30
-
-    def test_a_warm_up_in_which_calls_fail_says_how(
-        self, start_backend: Callable[..., Backend], start_run: Callable[..., Run]
-    ) -> None:
-        def behave(context: Any) -> bytes:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today")
-            raise AssertionError
-
-        backend = start_backend(behave)
-        warm_up = driver_pb2.WarmUp(backends=1, timeout_s=0.2)
-        run = start_run(plan_for([backend.address], warm_up=warm_up)).finish()
-        assert run.started.warm_up_error == "FAILED_PRECONDITION: not today"
-
-    def test_a_cancelled_run_leaves_no_connection(
-        self,
-        start_backend: Callable[..., Backend],
-        start_run: Callable[..., Run],
-        start_program: Callable[..., Program],
-    ) -> None:
-        driver = start_program("driver", "--port=0")
-        released = threading.Event()
-        cancelled = threading.Semaphore(0)
-
-        def behave(context: Any) -> bytes:
-            context.add_callback(cancelled.release)
-            released.wait(DEADLINE_S)
-            return b""
-
-        backend = start_backend(behave)
-        plan = plan_for([backend.address], calls=0)
-        plan.ClearField("warm_up")
-        run = start_run(plan, driver.address)
-        backend.wait_for(lambda: backend.in_flight == 4)
-        run.close()
-        for _ in range(4):
-            assert cancelled.acquire(timeout=DEADLINE_S)
-        released.set()
-        again = start_run(plan_for([backend.address], calls=5), driver.address)
-        again.close()
-        driver.process.terminate()
-        assert driver.exit_code() == 0
-        assert "Traceback" not in driver.log
-        assert "ERROR" not in driver.log
-
-    def test_sigterm_stops_a_run_which_says_so(
-        self,
-        greeters: list[Program],
-        start_program: Callable[..., Program],
-        start_run: Callable[..., Run],
-    ) -> None:
-        driver = start_program("driver", "--port=0")
-        run = start_run(plan_for(addresses(greeters), calls=0), driver.address)
-        run.read_until(lambda: run.rows.sequence)
-        driver.process.terminate()
-        run.finish()
-        assert run.finished.error == "the driver was told to end (SIGTERM)"
-        assert run.finished.calls == len(run.rows.sequence)
-        assert driver.exit_code() == 0
-
-    def test_a_second_plan_ends_the_run(
-        self, greeters: list[Program], start_run: Callable[..., Run]
-    ) -> None:
-        plan = plan_for(addresses(greeters), calls=0)
-        run = start_run(plan)
-        run.send(driver_pb2.RunRequest(plan=plan))
-        run.finish()
-        assert run.finished.error == "request: 'plan' cannot be used; expected stop"
 
 
 class TestFailures:

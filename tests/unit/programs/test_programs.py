@@ -39,7 +39,7 @@ def test_an_unknown_program_is_told(
 ) -> None:
     assert programs.main(argv) == 2
     assert capsys.readouterr().err == (
-        f"{name} is no program; expected one of driver, greeter, then its flags\n"
+        f"{name} is no program; expected one of balancer, driver, greeter, then its flags\n"
     )
 
 
@@ -47,9 +47,9 @@ def test_misused_flags_are_an_exit_code_not_an_exception(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert programs.main(["driver", "--prot=1"]) == 2
-    assert capsys.readouterr().err == (
-        "usage: driver [-h] [--port PORT]\ndriver: error: unrecognized arguments: --prot=1\n"
-    )
+    usage, message = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: driver ")
+    assert message == "driver: error: unrecognized arguments: --prot=1"
 
 
 def test_importing_the_programs_makes_nothing_that_must_not_be_forked() -> None:

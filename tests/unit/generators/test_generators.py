@@ -5,8 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import itertools
-import math
-import re
 import sys
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any
@@ -95,7 +93,7 @@ def test_a_topology_shrinks_to_one_replica_one_channel_and_no_connection_age() -
 
 def test_a_topology_shrinks_to_the_least_that_still_fails() -> None:
     failing = find(topologies(), lambda each: each.replicas * each.channels >= 6)
-    assert failing.replicas * failing.channels in {6, 8}  # 2 x 3, 3 x 2, 6 x 1; 2 x 4 is as short
+    assert failing.replicas * failing.channels == 6  # 2 x 3, 3 x 2 or 6 x 1
     assert failing.max_connection_age_s is None
 
 
@@ -133,9 +131,9 @@ def test_each_step_of_a_plan_differs_from_the_last_and_is_bounded(
     assert all(before != after for before, after in itertools.pairwise(steps))
 
 
-@pytest.mark.parametrize("last", [1, 2, 4])
-def test_a_plan_can_go_from_any_number_to_any_other(last: int) -> None:
-    plans = scale_plans(start=3, max_replicas=4, max_steps=1)
+@pytest.mark.parametrize(("start", "last"), list(itertools.permutations([1, 2, 3, 4], 2)))
+def test_a_plan_can_go_from_any_number_to_any_other(start: int, last: int) -> None:
+    plans = scale_plans(start=start, max_replicas=4, max_steps=1)
     assert find(plans, lambda plan: plan == (last,)) == (last,)
 
 
@@ -236,6 +234,11 @@ def test_a_load_shrinks_to_a_closed_loop_with_one_call() -> None:
     ) == OpenLoop(calls=1, rate_per_s=301.0)
 
 
+def test_a_closed_loop_is_not_bound_by_the_rate() -> None:
+    shapes = traffic_shapes(kinds=[ClosedLoop], max_calls=10**6, max_duration_s=0.001)
+    assert simplest(shapes) == ClosedLoop(calls=1, concurrency=1)
+
+
 # --- what all have in common
 
 
@@ -331,151 +334,3 @@ def test_without_hypothesis_the_import_says_how_to_install_it(
     assert isinstance(caught.value, GrpclbError)
     assert caught.value.name == "hypothesis"
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
-
-
-# --- arguments that cannot be used: each is refused at the call, before anything is generated
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: topologies(min_replicas=0),
-            "min_replicas: 0 is not a whole number of at least 1",
-        ),
-        (
-            lambda: topologies(max_replicas=True),
-            "max_replicas: True is not a whole number of at least 1",
-        ),
-        (
-            lambda: topologies(max_channels=2.0),  # type: ignore[arg-type]
-            "max_channels: 2.0 is not a whole number of at least 1",
-        ),
-        (
-            lambda: topologies(min_replicas=4, max_replicas=3),
-            "max_replicas: 3 is less than min_replicas, 4; raise the one or lower the other",
-        ),
-        (
-            lambda: topologies(min_channels=5),
-            "max_channels: 4 is less than min_channels, 5; raise the one or lower the other",
-        ),
-        (
-            lambda: topologies(max_concurrency=0),
-            "max_concurrency: 0 is not a whole number of at least 1",
-        ),
-        (
-            lambda: topologies(connection_ages_s=[]),
-            "connection_ages_s: [] is empty; at least 1 is needed",
-        ),
-        (
-            lambda: topologies(connection_ages_s={1.0}),  # type: ignore[arg-type]
-            "connection_ages_s: {1.0} has no order; give a tuple or list, simplest first",
-        ),
-        (
-            lambda: topologies(connection_ages_s=(None, 0.0)),
-            "connection_ages_s[1]: 0.0 is not a number of seconds of at least 0.001",
-        ),
-        (
-            lambda: topologies(connection_ages_s=(math.inf,)),
-            "connection_ages_s[0]: inf is not a number of seconds of at least 0.001",
-        ),
-        (
-            lambda: scale_plans(min_replicas=-1),
-            "min_replicas: -1 is not a whole number of at least 0",
-        ),
-        (lambda: scale_plans(max_steps=0), "max_steps: 0 is not a whole number of at least 1"),
-        (
-            lambda: scale_plans(min_steps=5),
-            "max_steps: 4 is less than min_steps, 5; raise the one or lower the other",
-        ),
-        (
-            lambda: scale_plans(start=7),
-            "start: 7 is not within min_replicas, 1, and max_replicas, 6; widen them",
-        ),
-        (
-            lambda: scale_plans(start="3"),  # type: ignore[arg-type]
-            "start: '3' is not a whole number of at least 0",
-        ),
-        (
-            lambda: scale_plans(min_replicas=3, max_replicas=3),
-            "max_replicas: 3 is min_replicas too, so that no step can differ from the last; "
-            "raise the one or lower the other",
-        ),
-        (
-            lambda: scale_plans(start=3, min_replicas=3, max_replicas=3, max_steps=1),
-            "max_replicas: 3 is min_replicas too, so that no step can differ from the last; "
-            "raise the one or lower the other",
-        ),
-        (lambda: faults(0), "backends: 0 is not a whole number of at least 1"),
-        (lambda: faults(3, kinds=()), "kinds: () is empty; at least 1 is needed"),
-        (
-            lambda: faults(3, kinds="Kill"),  # type: ignore[arg-type]
-            "kinds: 'Kill' has no order; give a tuple or list, simplest first",
-        ),
-        (
-            lambda: faults(3, kinds=[Kill, OpenLoop]),  # type: ignore[list-item]
-            "kinds: OpenLoop is no kind; choose from Kill, Restart, MakeUnready, Hang, Slow",
-        ),
-        (
-            lambda: faults(3, kinds=[Kill(backend=0)]),  # type: ignore[list-item]
-            "kinds: Kill(backend=0) is no kind; choose from Kill, Restart, MakeUnready, Hang, Slow",
-        ),
-        (
-            lambda: faults(3, min_duration_s=0),
-            "min_duration_s: 0 is not a number of seconds of at least 0.001",
-        ),
-        (
-            lambda: faults(3, max_duration_s=math.nan),
-            "max_duration_s: nan is not a number of seconds of at least 0.001",
-        ),
-        (
-            lambda: faults(3, max_duration_s=0.05),
-            "max_duration_s: 0.05 is less than min_duration_s, 0.1; "
-            "raise the one or lower the other",
-        ),
-        (
-            lambda: faults(3, min_latency_s=0.0011, max_latency_s=0.0019),
-            "max_latency_s: 0.0019 and min_latency_s, 0.0011, have no whole millisecond between "
-            "them; widen the range",
-        ),
-        (
-            lambda: traffic_shapes(kinds=[Kill]),  # type: ignore[list-item]
-            "kinds: Kill is no kind; choose from ClosedLoop, OpenLoop",
-        ),
-        (
-            lambda: traffic_shapes(min_calls=0),
-            "min_calls: 0 is not a whole number of at least 1",
-        ),
-        (
-            lambda: traffic_shapes(max_calls=None),  # type: ignore[arg-type]
-            "max_calls: None is not a whole number of at least 1",
-        ),
-        (
-            lambda: traffic_shapes(max_concurrency=0),
-            "max_concurrency: 0 is not a whole number of at least 1",
-        ),
-        (
-            lambda: traffic_shapes(max_rate_per_s=0.5),  # type: ignore[arg-type]
-            "max_rate_per_s: 0.5 is not a whole number of at least 1",
-        ),
-        (
-            lambda: traffic_shapes(max_duration_s="2"),  # type: ignore[arg-type]
-            "max_duration_s: '2' is not a number of seconds of at least 0.001",
-        ),
-        (
-            lambda: traffic_shapes(max_duration_s=0.5),
-            "max_calls: 1000 in max_duration_s, 0.5, take 2000 a second, more than "
-            "max_rate_per_s, 1000; send fewer or raise a limit",
-        ),
-    ],
-)
-def test_a_bad_argument_is_refused_with_its_value_and_limit(
-    call: Callable[[], object], message: str
-) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        call()
-
-
-def test_a_closed_loop_is_not_bound_by_the_rate() -> None:
-    shapes = traffic_shapes(kinds=[ClosedLoop], max_calls=10**6, max_duration_s=0.001)
-    assert simplest(shapes) == ClosedLoop(calls=1, concurrency=1)
