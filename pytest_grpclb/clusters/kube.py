@@ -139,10 +139,7 @@ class KubeApi:
     ) -> Any:
         from urllib3.exceptions import HTTPError
 
-        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
-        for setting in self._configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                headers[setting["key"]] = setting["value"]
+        headers = self._headers() | {"Accept": "application/json"}
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
@@ -163,6 +160,13 @@ class KubeApi:
         except HTTPError as error:
             raise ConnectionError(str(error)) from error
 
+    def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": FIELD_MANAGER}
+        for setting in self._configuration.auth_settings().values():
+            if setting["in"] == "header" and setting["value"]:
+                headers[setting["key"]] = setting["value"]
+        return headers
+
     def stream(
         self, path: str, *, query: Mapping[str, str], timeout_s: float = 30.0
     ) -> ResponseStream:
@@ -178,6 +182,50 @@ class KubeApi:
         if response.status >= 400:
             raise _refusal("GET", path, response.status, response.read())
         return ResponseStream(response)
+
+    def websocket(self, path: str, subprotocol: str, *, timeout_s: float = 30.0) -> Any:
+        """Open a websocket, on a connection of its own, that carries a pod's streams.
+
+        :param path: with its query
+        :param timeout_s: for connecting; the websocket itself waits as long as it is told to
+        :raises ApiError: if the API refuses it or cannot be reached
+        """
+        import ssl
+        from urllib.parse import urlsplit
+
+        from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
+
+        settings = self._configuration
+        tls = {
+            "cert_reqs": ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE,
+            "check_hostname": settings.verify_ssl and settings.assert_hostname is not False,
+            "ca_certs": settings.ssl_ca_cert,
+            "certfile": settings.cert_file,
+            "keyfile": settings.key_file,
+            "server_hostname": settings.tls_server_name,
+        }
+        # As requests are sent: by the configured proxy, or by none whatever the environment says.
+        proxy = urlsplit(settings.proxy) if settings.proxy else None
+        way: Json = {"http_no_proxy": ["*"]}
+        if proxy is not None:
+            way = {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port}
+        websocket = WebSocket(sslopt={name: value for name, value in tls.items() if value is not None})
+        try:
+            websocket.connect(
+                "ws" + settings.host.removeprefix("http") + path,
+                header=self._headers(),
+                subprotocols=[subprotocol],
+                suppress_origin=True,
+                timeout=timeout_s,
+                **way,
+            )
+        except WebSocketBadStatusException as error:
+            told = getattr(error, "resp_body", None) or b""
+            raise _refusal("GET", path, error.status_code, told) from error
+        except (OSError, WebSocketException) as error:
+            raise ApiError("GET", path, status=0, message=str(error)) from error
+        websocket.settimeout(None)
+        return websocket
 
     # --- objects
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -10,7 +11,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["Cluster", "ClusterRequest", "Provider"]
+__all__ = ["Cluster", "ClusterRequest", "Keep", "Provider"]
+
+
+class Keep(enum.Enum):
+    """What is left in place after tests, where it can outlive the run."""
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +30,31 @@ class ClusterRequest:
     """Exists, belongs to this run alone; all files of the cluster go below it."""
     embedded_images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """For the embedded cluster: the command line that stands for an image."""
+    run: str = "main"
+    """Unique to this run, and the same in all its xdist workers; fit for names of objects."""
+    worker: str = "main"
+    """Which xdist worker of the run this is; "main" where there are none."""
+    image: str = ""
+    """A prebuilt image of this package's own programs, REPOSITORY:TAG; empty: none was named."""
+    load_images: tuple[str, ...] = ()
+    """Images of this machine that pods will use, REPOSITORY:TAG."""
+    kubeconfig: str = ""
+    context: str = ""
+    kind_program: Path | None = None
+    kind_image: str = ""
+    kind_config: Path | None = None
+    kind_name: str = ""
+    keep: Callable[[], bool] = lambda: False
+    """Whether what the run made is to stay, as far as is known when this is asked."""
+    tell: Callable[[str], None] = lambda _line: None
+    """Shows a line to the user at the end of the run."""
+    artifacts: Path | None = None
+    """Where to put what explains a failure; None: nowhere."""
+
+    @property
+    def label(self) -> str:
+        """What namespaces of this worker carry as the value of the run's label."""
+        return f"{self.run}-{self.worker}"
 
 
 class Cluster(Protocol):
@@ -65,6 +99,25 @@ class Cluster(Protocol):
 
         :param pod: the pod's name
         :param address: the pod's own address
+        """
+
+    @property
+    def ingress_workers(self) -> int | None:
+        """How many workers of the ingress pick backends, each by itself; None: it is not known."""
+
+    def ingress_files(self) -> Mapping[str, str]:
+        """Return what explains the ingress's doings, by file name: its configuration, its logs."""
+
+    def ingress_address(self, *, https: bool) -> str:
+        """Give the "host:port" where calls from outside enter, for every host of its Ingresses.
+
+        :raises ClusterUnavailableError: if the cluster has no ingress controller of class nginx
+        """
+
+    def deletion_command(self, namespace: str) -> str:
+        """Return the command that deletes *namespace* when it was kept.
+
+        Empty: it ends with the run, whatever is to be kept.
         """
 
     def close(self) -> None:

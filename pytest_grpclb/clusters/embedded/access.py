@@ -10,9 +10,12 @@ import json
 import os
 import secrets
 import ssl
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trustme
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Access", "write_private"]
 
@@ -58,5 +61,5 @@ class Access:
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user may read, from its first byte on."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_grpclb.clusters.embedded import discovery
 from pytest_grpclb.clusters.embedded.accounts import Accounts
+from pytest_grpclb.clusters.embedded.forwarding import ForwardResponse, forward
 from pytest_grpclb.clusters.embedded.logs import log_options
 from pytest_grpclb.clusters.embedded.media import (
     AGGREGATED_DISCOVERY,
@@ -84,7 +85,7 @@ class Response:
     """Texts for ``Warning`` headers: what kubectl prints though all went well."""
 
 
-Answer = Response | WatchResponse | LogResponse
+Answer = Response | WatchResponse | LogResponse | ForwardResponse
 
 
 class Api:
@@ -179,6 +180,8 @@ class Api:
                 return self._get(request, place, query)
             case "GET":
                 return self._list(request, place, query)
+            case "POST" if place.subresource == "portforward":
+                return self._get(request, place, query)
             case "POST" if not place.name or place.subresource == "eviction":
                 return self._create(request, place, query)
             case "PUT" | "PATCH" if place.name and place.subresource in _WRITTEN:
@@ -210,6 +213,8 @@ class Api:
         obj = self._store.get(place.kind.name, place.name, place.namespace)
         if place.subresource == "log":
             return LogResponse(pieces=self._log_reader(obj, log_options(obj, query)))
+        if place.subresource == "portforward":
+            return forward(obj, query.text("ports"), request.headers)
         if place.subresource == "scale":
             return Response(status=200, body=encode(scale_of(obj)))
         return Response(status=200, body=encode(self._show(request, place, query, [obj], obj)))

@@ -10,15 +10,17 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pytest_grpclb._version import __version__
 from pytest_grpclb.clusters.embedded.images import OWN_IMAGE
 from pytest_grpclb.clusters.embedded.network import BLOCKS
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["EmbeddedCluster"]
 
@@ -41,6 +43,7 @@ class EmbeddedCluster:
     programs_image = f"{OWN_IMAGE}:{__version__}"
     dns_cache_s = 0.0
     """Its DNS reads the store at each query."""
+    ingress_workers = 1
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class EmbeddedCluster:
     ) -> None:
         self._directory, self._images, self._blocks = directory, images, blocks
         self.context = ""
+        self._ingress: dict[str, tuple[str, int]] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,7 +102,7 @@ class EmbeddedCluster:
     def wait(self, timeout_s: float = 30.0) -> None:
         """Return when the API answers.
 
-        :raises ClusterStartError: if it does not within *timeout_s*, or ended, or says why it cannot
+        :raises ClusterStartError: if it does not within *timeout_s*, has ended, or says why not
         """
         if self._process is None:
             raise self._failure("it was not started; call start() first")
@@ -113,6 +117,7 @@ class EmbeddedCluster:
         if "failed" in told:
             raise ClusterStartError(_NAME, reason=told["failed"])
         self.context = told["context"]
+        self._ingress = told["ingress"]
 
     def reach(
         self, namespace: str, pod: str, address: str, port: int
@@ -120,6 +125,34 @@ class EmbeddedCluster:
         """Give the "host:port" that leads to a pod's port: its own, for it is on loopback."""
         del namespace, pod
         return nullcontext(f"{address}:{port}")
+
+    def ingress_files(self) -> Mapping[str, str]:
+        """Return nginx's configuration and logs; keys are not among them."""
+        directory = self._directory / "ingress"
+        return {
+            name: (directory / name).read_text(errors="replace")
+            for name in ("nginx.conf", "nginx.log", "access.log")
+            if (directory / name).is_file()
+        }
+
+    def ingress_address(self, *, https: bool) -> str:
+        """Give the "host:port" at which nginx serves every host of an Ingress of class nginx.
+
+        :raises ClusterUnavailableError: if there is no nginx on this machine
+        """
+        from pytest_grpclb.clusters.embedded.ingress.binary import ADVICE, find_nginx
+
+        if find_nginx() is None:
+            raise ClusterUnavailableError(
+                _NAME, reason="an ingress needs nginx, which is not here", advice=ADVICE
+            )
+        address, port = self._ingress["https" if https else "http"]
+        return f"{address}:{port}"
+
+    def deletion_command(self, namespace: str) -> str:
+        """Return none: the cluster ends with the run."""
+        del namespace
+        return ""
 
     def close(self) -> None:
         """End the cluster, with every process that it started, and return when all are gone."""

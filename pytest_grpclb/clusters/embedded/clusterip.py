@@ -4,7 +4,8 @@ As kube-proxy does: a backend is drawn at random for each connection and never c
 are ready come first, those that end but still serve only if no other is left; where there is none,
 connections are refused. What this does not do: UDP, session affinity, node ports.
 
-:source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 (terminating endpoints)
+:source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 (endpoints that
+    terminate)
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import asyncio
 import errno
 import random
 import socket
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.controllers.endpointslices import SERVICE_LABEL, SLICES
 from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["ServiceProxies"]
 
@@ -36,13 +40,16 @@ class ServiceProxies:
         self._recorder = Recorder(store, "service-proxy")
         self._listeners: dict[tuple[str, str], dict[_Place, _Listener]] = {}
         self._due: set[tuple[str, str]] = set()
+        self._transports: set[asyncio.Transport] = set()
         store.subscribe(("services", SLICES), self._observe)
 
     def close(self) -> None:
-        """Stop listening; connections that stand go on until the event loop ends."""
+        """Stop listening, and cut the connections that stand."""
         for places in self._listeners.values():
             for listener in places.values():
                 listener.close()
+        for transport in self._transports:
+            transport.abort()
 
     def _observe(self, event: Event) -> None:
         metadata = event.object["metadata"]
@@ -65,7 +72,7 @@ class ServiceProxies:
         for place in known.keys() - wanted.keys():
             known.pop(place).close()
         for place, endpoints in wanted.items():
-            listener = known.setdefault(place, _Listener(place))
+            listener = known.setdefault(place, _Listener(place, self._transports))
             try:
                 listener.lead_to(endpoints)
             except OSError as error:
@@ -110,8 +117,9 @@ def _advice(place: _Place, error: OSError) -> str:
     address, port = place
     if error.errno == errno.EACCES:
         return (
-            f"cannot listen on {address}:{port}: ports below 1024 need a privilege on this machine; "
-            "give the Service a higher port, or set the sysctl net.ipv4.ip_unprivileged_port_start"
+            f"cannot listen on {address}:{port}: ports below 1024 need a privilege on this "
+            "machine; give the Service a higher port, or lower the sysctl "
+            "net.ipv4.ip_unprivileged_port_start"
         )
     return (
         f"cannot listen on {address}:{port}: {error.strerror}; "
@@ -120,10 +128,13 @@ def _advice(place: _Place, error: OSError) -> str:
 
 
 class _Listener:
-    """One port of one ClusterIP. It listens only while it leads somewhere."""
+    """One port of one ClusterIP. It listens only while it leads somewhere.
 
-    def __init__(self, place: _Place) -> None:
-        self._place = place
+    :param transports: holds all connections that stand
+    """
+
+    def __init__(self, place: _Place, transports: set[asyncio.Transport]) -> None:
+        self._place, self._transports = place, transports
         self._socket: socket.socket | None = None
         self._endpoints: list[_Place] = []
         self._connecting: set[asyncio.Task[None]] = set()
@@ -171,7 +182,7 @@ class _Listener:
         loop = asyncio.get_running_loop()
         # A share of the load, not a secret.
         host, port = random.choice(self._endpoints or [("", 0)])  # noqa: S311
-        front, behind = _join_sides()
+        front, behind = _join_sides(self._transports)
         try:
             await loop.create_connection(lambda: behind, host, port)
         except OSError:
@@ -194,12 +205,13 @@ class _Side(asyncio.Protocol):
     peer: _Side
     transport: asyncio.Transport
 
-    def __init__(self, *, listening: bool) -> None:
-        self._listening = listening
+    def __init__(self, transports: set[asyncio.Transport], *, listening: bool) -> None:
+        self._transports, self._listening = transports, listening
         self._ended = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self._transports.add(transport)
         if not self._listening:
             transport.pause_reading()
 
@@ -225,17 +237,18 @@ class _Side(asyncio.Protocol):
         self.peer.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transports.discard(self.transport)
         if error is None:
             self.peer.transport.close()
         else:
             self.peer.transport.abort()
 
 
-def _join_sides() -> tuple[_Side, _Side]:
+def _join_sides(transports: set[asyncio.Transport]) -> tuple[_Side, _Side]:
     """Return the client's side and the backend's.
 
     A backend may speak first: it is not listened to before there is a client to pass that on to.
     """
-    front, behind = _Side(listening=True), _Side(listening=False)
+    front, behind = _Side(transports, listening=True), _Side(transports, listening=False)
     front.peer, behind.peer = behind, front
     return front, behind

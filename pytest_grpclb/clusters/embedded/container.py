@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.environment import ConfigError, expand, variables
-from pytest_grpclb.clusters.embedded.images import ImageError
-from pytest_grpclb.clusters.embedded.node import Node
+from pytest_grpclb.clusters.embedded.images import CommandLine, ImageError
 from pytest_grpclb.clusters.embedded.podstatus import ContainerState, terminated
 from pytest_grpclb.clusters.embedded.probes import Timing, attempt, follow, http_get
 from pytest_grpclb.clusters.embedded.processes import Order, Process, StartError
 from pytest_grpclb.clusters.embedded.store import timestamp
 from pytest_grpclb.clusters.embedded.volumes import SERVICE_ACCOUNT, PodDirectory
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from pytest_grpclb.clusters.embedded.node import Node
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["Container", "Sandbox", "unless"]
 
@@ -222,9 +225,10 @@ class Container:
                 return order
         return None
 
-    def _order(self) -> Order:
+    def _order(self, instead: list[str] | None = None) -> Order:
         """Return the order for the zygote.
 
+        :param instead: a command to run in the container in place of its own
         :raises ImageError: if nothing stands for the image
         :raises ConfigError: if something that the container refers to is not there
         """
@@ -254,6 +258,9 @@ class Container:
         if spec.get("workingDir"):
             directory = mounts.root / spec["workingDir"].lstrip("/")
             directory.mkdir(parents=True, exist_ok=True)
+        if instead is not None:
+            command = tuple(mounts.rewrite(part) for part in instead)
+            line = CommandLine(arguments=command, own=False)
         return Order(
             arguments=line.arguments,
             own=line.own,
@@ -266,7 +273,7 @@ class Container:
         """Run a command as ``exec`` does; return exit code (None: cut off) and output."""
         name = f"{self.state.name}.exec"
         with self._sandbox.directory.scratch(name) as log:
-            order = replace(self._order(), arguments=tuple(command), own=False, log=log)
+            order = replace(self._order(command), log=log)
             try:
                 process = await self._sandbox.node.processes.start(order)
             except StartError as error:

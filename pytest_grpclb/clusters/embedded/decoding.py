@@ -1,7 +1,7 @@
 """Checks that a client's object has the fields and types of its kind, and drops what has not.
 
 What comes out of `decode` can be read without further type checks: mappings are mappings, counts
-are integers, and no value is null.
+are integers, and no value is null, nor empty where that is the same as not given.
 
 :source: Kubernetes documentation, "API concepts", "Field validation"
 """
@@ -11,12 +11,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.status import BadRequestError, Cause
 from pytest_grpclb.clusters.embedded.types import fields
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["decode", "missing_fields"]
 
@@ -75,14 +79,21 @@ def _decode(value: Any, wanted: str, path: str, unknown: list[str]) -> Any:
             for key, inner in value.items()
             if inner is not None
         }
+    return _decode_fields(value, wanted, path, unknown)
+
+
+def _decode_fields(value: Object, wanted: str, path: str, unknown: list[str]) -> Object:
     known = fields(wanted)
     result = {}
     for key, inner in value.items():
         where = f"{path}.{key}" if path else key
-        if key not in known:
+        field = known.get(key)
+        if field is None:
             unknown.append(where)
         elif inner is not None:
-            result[key] = _decode(inner, known[key].type, where, unknown)
+            decoded = _decode(inner, field.type, where, unknown)
+            if decoded or not field.empty_is_absent:
+                result[key] = decoded
     return result
 
 
@@ -110,6 +121,17 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_quantity(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
 def _is_base64(value: Any) -> bool:
     try:
         base64.b64decode(value, validate=True)
@@ -127,10 +149,8 @@ _SIMPLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "text or integer",
     ),
     "integer": (_is_integer, "an integer"),
-    "quantity": (
-        lambda value: isinstance(value, str | int | float) and not isinstance(value, bool),
-        "a quantity such as 500m or 1Gi",
-    ),
+    "micro-time": (_is_time, "a time such as 2026-01-31T12:00:00.000000Z"),
+    "quantity": (_is_quantity, "a quantity such as 500m or 1Gi"),
     "string": (lambda value: isinstance(value, str), "text"),
-    "time": (lambda value: isinstance(value, str), "a time such as 2026-01-31T12:00:00Z"),
+    "time": (_is_time, "a time such as 2026-01-31T12:00:00Z"),
 }

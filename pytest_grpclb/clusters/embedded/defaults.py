@@ -8,10 +8,12 @@ Every function returns a new object and leaves the one that it was given as it i
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.watch import Object
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["with_defaults"]
 
@@ -88,8 +90,7 @@ def _container(given: Object) -> Object:
         container["env"] = [_env(variable) for variable in container["env"]]
     for key in _PROBES:
         if key in container:
-            given_probe = {name: value for name, value in container[key].items() if value != 0}
-            container[key] = _handler(_with(_PROBE, given_probe))
+            container[key] = _handler(_with(_PROBE, container[key]))
     if "lifecycle" in container:
         container["lifecycle"] = {
             key: _handler(value) if key in _HOOKS else value

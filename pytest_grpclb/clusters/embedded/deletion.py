@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pytest_grpclb.clusters.embedded.watch import Object
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["Propagation", "is_held", "mark", "timestamp"]
 

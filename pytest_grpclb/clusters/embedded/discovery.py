@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.kinds import KINDS, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["aggregated", "describe", "openapi"]
 
@@ -31,6 +33,7 @@ _VERSION = {
 _STATUS_VERBS = ("get", "patch", "update")
 _SUBRESOURCES: Mapping[str, tuple[str, str, str, tuple[str, ...]]] = {
     "eviction": ("policy", "v1", "Eviction", ("create",)),
+    "portforward": ("", "v1", "PodPortForwardOptions", ("create", "get")),
     "scale": ("autoscaling", "v1", "Scale", _STATUS_VERBS),
 }
 """Group, version, kind and verbs of the subresources whose objects are of a kind of their own."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 import ipaddress
 import random
 import struct
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.store import Store
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pytest_grpclb.clusters.embedded.store import Store
 
 __all__ = ["DOMAIN", "TTL_S", "Zone", "answer"]
 
@@ -75,7 +77,7 @@ class Zone:
         names = _encoded(("ns", "dns", *self.domain)) + _encoded(("hostmaster", *self.domain))
         return Record(self.domain, SOA, names + times)
 
-    def find(self, name: Name) -> Found | None:
+    def find(self, name: Name) -> Found | None:  # noqa: PLR0911 - one for each form of name
         """Return what there is for a name of the zone; None: the name does not exist."""
         match name[: len(name) - len(self.domain)]:
             case ():
@@ -145,7 +147,7 @@ class Zone:
         return Found(tuple(records), tuple(beside))
 
     def _endpoint(self, name: Name, host: str, service: str, namespace: str) -> Found | None:
-        records = {}
+        records: dict[Record, None] = {}
         for named, address, ports in self._ready(service, namespace):
             if named == host:
                 records[Record(name, A, _packed(address))] = None
@@ -185,9 +187,9 @@ def answer(
     flags = _QR | flags & (_OPCODE | _RD)
     if flags & _OPCODE:
         return _header(identity, flags | NOTIMP)
+    if questions != 1:
+        return _header(identity, flags | FORMERR)
     try:
-        if questions != 1:
-            raise ValueError(f"one question is needed, got {questions}")
         name, at = _decode_name(query, _QUESTION_AT)
         kind, class_ = struct.unpack_from(">2H", query, at)
         question = query[_QUESTION_AT : at + 4]
@@ -252,7 +254,7 @@ def _packed(address: str) -> bytes:
 
 
 def _srv(target: Name, port: int, *, share: int) -> bytes:
-    """Return SRV data with the weight that CoreDNS gives: 100 shared by all (plugin ``etcd/msg``)."""
+    """Return SRV data, the weight as CoreDNS gives it: 100 shared by all (``etcd/msg``)."""
     return struct.pack(">3H", 0, max(100 // share, 1), port) + _encoded(target)
 
 
@@ -286,7 +288,7 @@ def _decode_name(message: bytes, at: int) -> tuple[Name, int]:
 
     :raises ValueError: if it is none; queries have no use for compression, so that is none
     """
-    labels = []
+    labels: list[str] = []
     start = at
     while True:
         if at >= len(message):
@@ -319,7 +321,7 @@ def _message(
     option: bytes,
     size: int,
 ) -> bytes:
-    """Assemble an answer; what does not fit into *size* bytes is left out, and the answer says so."""
+    """Assemble an answer; what does not fit into *size* bytes is left out, and it says so."""
     room = size - _QUESTION_AT - len(question) - len(option)
     body = []
     counts = []
@@ -332,7 +334,7 @@ def _message(
             )
             piece += record.data
             if len(piece) > room:
-                # Additional records are a courtesy: leaving them out is not truncation (RFC 2181, 9).
+                # Additional records are a courtesy: no truncation without them (RFC 2181, 9).
                 flags |= _TC if section is not sections.additional else 0
                 room = 0
                 break

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Object
 from pytest_grpclb.errors import GrpclbError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["ConfigError", "config_data", "expand", "field_of", "variables"]
 
@@ -39,7 +42,7 @@ def expand(text: str, known: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def field_of(pod: Object, path: str) -> str:
+def field_of(pod: Object, path: str) -> str:  # noqa: PLR0911 - one for each field
     """Return a field of a pod for ``fieldRef``.
 
     :raises ConfigError: if the downward API has no such field
@@ -87,7 +90,7 @@ def config_data(
 def variables(
     store: Store, pod: Object, container: Object, base: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return all variables of a container: *base*, then ``envFrom``, then ``env``; the last one wins.
+    """Return all variables of a container: *base*, ``envFrom``, ``env``; the last one wins.
 
     :raises ConfigError: if a config map, secret, key or field that it names is not there
     """

@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import h11
 
 from pytest_grpclb.clusters.embedded.api import Answer, Api, Request, Response
+from pytest_grpclb.clusters.embedded.forwarding import ForwardResponse, Tunnel
 from pytest_grpclb.clusters.embedded.media import encode
 from pytest_grpclb.clusters.embedded.status import StatusError, TooLargeError
 from pytest_grpclb.clusters.embedded.streams import LogResponse, WatchResponse
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
 
 __all__ = ["Server", "serve"]
 
@@ -34,12 +38,8 @@ class Server:
 
     def __init__(self, listener: asyncio.Server, connections: set[_Connection]) -> None:
         self._listener, self._connections = listener, connections
-
-    @property
-    def port(self) -> int:
-        """Return the port that it listens on."""
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
+        self.port: int = listener.sockets[0].getsockname()[1]
+        """The port that it listens on."""
 
     async def close(self, grace_s: float = 1.0) -> None:
         """Take no new connections, end what is under way, and return when all is closed.
@@ -87,6 +87,7 @@ class _Connection(asyncio.Protocol):
         self._watch: WatchResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._log_task: asyncio.Task[None] | None = None
+        self._tunnel: Tunnel | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,6 +104,8 @@ class _Connection(asyncio.Protocol):
         self._end_watch()
         if self._log_task is not None:
             self._log_task.cancel()
+        if self._tunnel is not None:
+            self._tunnel.close()
         self.closed.set_result(None)
 
     def pause_writing(self) -> None:
@@ -113,6 +116,9 @@ class _Connection(asyncio.Protocol):
         self._send_watched()
 
     def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.receive(data)
+            return
         self._http.receive_data(data)
         self._read()
 
@@ -184,6 +190,11 @@ class _Connection(asyncio.Protocol):
         _LOG.debug("%s %s -> %s", request.method, request.path, answer.status)
         if isinstance(answer, Response):
             self._reply(answer)
+            return
+        if isinstance(answer, ForwardResponse):
+            self._write(h11.InformationalResponse(status_code=101, headers=answer.headers))
+            self._tunnel = Tunnel(answer, self._transport, self._may_write)
+            self._tunnel.receive(self._http.trailing_data[0])
             return
         headers = [
             ("Content-Type", answer.content_type),

@@ -1,19 +1,24 @@
 """Images: embedded, each stands for a command of this machine.
 
-``pytest-grpclb``, whatever its registry and tag, is this package's own programs. Others are what the
-user maps them to, with ``{ip}`` and ``{port}`` standing for the pod's address and the container's
-first port. A container's ``command`` takes the place of an image's own, as in Kubernetes.
+``pytest-grpclb``, whatever its registry and tag, is this package's own programs. Others are what
+the user maps them to, with ``{ip}`` and ``{port}`` standing for the pod's address and the
+container's first port. A container's ``command`` takes the place of an image's own, as in
+Kubernetes.
 
 :source: Kubernetes documentation, "Define a Command and Arguments for a Container"
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.watch import Object
 from pytest_grpclb.errors import GrpclbError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["OWN_IMAGE", "CommandLine", "ImageError", "Images"]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["KINDS", "Kind", "by_kind", "by_resource"]
 
@@ -75,7 +78,7 @@ _ALL = (
         plural="pods",
         short_names=("po",),
         categories=("all",),
-        subresources=("eviction", "log", "status"),
+        subresources=("eviction", "log", "portforward", "status"),
         counted=("spec",),
     ),
     Kind(kind="Secret", plural="secrets"),

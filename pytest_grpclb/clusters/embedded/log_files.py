@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pytest_grpclb.clusters.embedded.status import BadRequestError
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.streams import LogOptions
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.streams import LogOptions
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["LogFiles"]
 
@@ -32,8 +35,8 @@ class LogFiles:
     def __init__(self, store: Store, pods: Path) -> None:
         self._store, self._pods = store, pods
 
-    async def read(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
-        """Yield the part of a container's log that is asked for.
+    def read(self, pod: Object, options: LogOptions) -> AsyncGenerator[bytes, None]:
+        """Return the part of a container's log that is asked for, in pieces.
 
         :raises BadRequestError: if it asks for the times of lines
         """
@@ -42,6 +45,9 @@ class LogFiles:
                 "the embedded cluster does not know when a line was written: leave out timestamps "
                 "and since, or use --grpclb-cluster=kind"
             )
+        return self._pieces(pod, options)
+
+    async def _pieces(self, pod: Object, options: LogOptions) -> AsyncGenerator[bytes, None]:
         entry = _entry(pod, options.container)
         runs = entry["restartCount"] if entry else 0
         directory = self._pods / pod["metadata"]["uid"] / "logs" / options.container

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-from pytest_grpclb.clusters.embedded.query import Query
+from typing import TYPE_CHECKING
+
 from pytest_grpclb.clusters.embedded.status import BadRequestError
 from pytest_grpclb.clusters.embedded.streams import LogOptions
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.query import Query
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["log_options"]
 

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_grpclb.clusters.embedded.protobuf import PROTOBUF, parse_protobuf
 from pytest_grpclb.clusters.embedded.status import (
@@ -15,6 +14,9 @@ from pytest_grpclb.clusters.embedded.status import (
     NotAcceptableError,
     UnsupportedMediaTypeError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["AGGREGATED_DISCOVERY", "Form", "encode", "form_of_answer", "media_type", "parse"]
 

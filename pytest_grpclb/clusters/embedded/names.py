@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["dns_label", "dns_subdomain", "label_problems", "path_segment", "service_name"]
 

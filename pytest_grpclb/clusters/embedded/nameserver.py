@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.dns import Zone, answer
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["NameServer"]
 

@@ -1,4 +1,4 @@
-"""Loopback addresses for one cluster: a 127.x.0.0/16 block that no other cluster of this machine has.
+"""Loopback addresses for one cluster: a 127.x.0.0/16 that no other of this machine has.
 
 Linux answers on all of 127.0.0.0/8, so every pod and every Service can have an address of its own
 without any privilege. A block is claimed by binding an abstract Unix socket named after it: the
@@ -13,15 +13,18 @@ import errno
 import ipaddress
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.errors import GrpclbError, NoFreeBlockError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["BLOCKS", "AddressInUseError", "AddressPool", "Block", "Claim", "claim_block", "listen"]
 
 BLOCKS: Sequence[int] = range(32, 224)
-"""Clear of 127.0 (localhost, and what distributions put into 127.0.1.1 and 127.0.0.53) and 127.255."""
+"""Clear of 127.0 (localhost; distributions use 127.0.0.53 and 127.0.1.1) and of 127.255."""
 
 API_PORT = 6443
 DNS_PORT = 1053
@@ -58,6 +61,11 @@ class Block:
     def node(self) -> str:
         """Return the address of the one node."""
         return self.address(0, 2)
+
+    @property
+    def ingress(self) -> str:
+        """Return where calls from outside come in, once there is an Ingress."""
+        return self.address(0, 3)
 
     @property
     def dns(self) -> str:

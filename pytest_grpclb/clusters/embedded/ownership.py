@@ -9,14 +9,17 @@ A set of fields is a frozenset of paths; a step of a path is a text as FieldsV1 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.deletion import timestamp
-from pytest_grpclb.clusters.embedded.shapes import Shape
 from pytest_grpclb.clusters.embedded.status import BadRequestError, ConflictError
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from pytest_grpclb.clusters.embedded.shapes import Shape
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["apply", "note_update"]
 
@@ -67,8 +70,12 @@ def apply(
     managers = {other: fields - changed for other, fields in managers.items()}
     merged = _merge(live or {}, applied, shape)
     held = frozenset(wanted).union(*managers.values())
-    for path in sorted(before - held, key=len, reverse=True):
+    dropped = before - held
+    for path in sorted(dropped, key=len, reverse=True):
         merged = _without(merged, path)
+    if dropped:  # with an item of a list goes what others had set in it
+        left = _values_of(merged, shape).keys()
+        managers = {other: fields & left for other, fields in managers.items()}
     managers[identity] = frozenset(wanted)
     return _write(merged, live, managers, api_version, now)
 
@@ -146,14 +153,35 @@ def _merge(live: Any, applied: Any, shape: Shape) -> Any:
         return result
     if isinstance(applied, list) and isinstance(live, list) and shape.keys:
         present = {_item_step(item, shape): item for item in live}
-        result_items = [
-            _merge(present.pop(_item_step(item, shape), None), item, shape.of_items)
-            for item in applied
+        wanted = {_item_step(item, shape): item for item in applied}
+        return [
+            _merge(present.get(step), wanted[step], shape.of_items)
+            if step in wanted
+            else present[step]
+            for step in _in_order(list(present), list(wanted))
         ]
-        return result_items + list(present.values())
     if isinstance(applied, list) and isinstance(live, list) and shape.merged:
-        return applied + [item for item in live if item not in applied]
+        return _in_order(live, applied)
     return applied
+
+
+def _in_order(live: list[str], applied: list[str]) -> list[str]:
+    """Return both lists in one: *applied* in its order, what only *live* has where it stood.
+
+    :source: ``k8s.io/structured-merge-diff``, ``typed/merge.go``, visitListItems
+    """
+    shared = [step for step in applied if step in live]
+    order: list[str] = []
+    position = 0
+    for step in applied:
+        while position < len(live) and live[position : position + 1] != shared[:1]:
+            if live[position] not in applied:
+                order.append(live[position])
+            position += 1
+        order.append(step)
+        if [step] == shared[:1]:
+            del shared[0]
+    return order + [step for step in live[position:] if step not in applied]
 
 
 def _without(value: Any, path: _Path) -> Any:

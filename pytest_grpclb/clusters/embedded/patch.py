@@ -9,11 +9,14 @@ Objects are not changed in place: a result shares with the original what the pat
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.shapes import Shape
 from pytest_grpclb.clusters.embedded.status import BadRequestError, InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_grpclb.clusters.embedded.shapes import Shape
 
 __all__ = ["json_patch", "merge_patch", "strategic_merge_patch"]
 
@@ -182,14 +185,15 @@ def _follow_list_directives(
 ) -> None:
     """Do what a patch says of lists beside their items: what to take away, how to order."""
     for key, value in patch.items():
-        if key.startswith(_TAKE_AWAY):
-            name = key.removeprefix(_TAKE_AWAY)
-            result[name] = [item for item in result.get(name) or () if item not in value]
-    for key, order in patch.items():
-        name = key.removeprefix(_ORDER)
+        name = key.removeprefix(_TAKE_AWAY)
         if name != key and name in result:
-            before = original.get(name) or []
-            result[name] = _ordered(result[name], order, before, shape.at(name).key)
+            result[name] = [item for item in result[name] if item not in value]
+    for name in {key.removeprefix(_ORDER) for key in patch}:
+        inner = shape.at(name)
+        if name in result and (inner.key or inner.merged):
+            # Unless the patch says in which order the list is to be, its own items come in theirs.
+            order = patch.get(_ORDER + name, patch.get(name)) or []
+            result[name] = _ordered(result[name], order, original.get(name) or [], inner.key)
 
 
 def _merge_value(original: Any, patch: Any, shape: Shape) -> Any:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from pytest_grpclb.clusters.embedded.watch import Object
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["pod_ready", "pod_restarts", "pod_status"]
 

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded import names
-from pytest_grpclb.clusters.embedded.problems import Problems
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_grpclb.clusters.embedded.problems import Problems
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["check_pod_spec", "check_pod_update", "port_name_problem"]
 

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.watch import Object
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["ContainerState", "pod_status", "terminated"]
 

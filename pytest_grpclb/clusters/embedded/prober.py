@@ -1,4 +1,4 @@
-"""gRPC health checks for the cluster process, in a fork of the zygote: it has gRPC imported already.
+"""gRPC health checks for the cluster process, in a fork of the zygote, which has gRPC imported.
 
 Asked over a socket, one JSON object a line: {"id": ..., "target": "ip:port", "service": ...,
 "timeout_s": ...}; answers {"id": ..., "failure": message}, the message empty if all is well.

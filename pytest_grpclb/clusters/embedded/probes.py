@@ -1,8 +1,9 @@
 """Probes: whether a container has started, is alive, is ready.
 
-One thing is quicker than in Kubernetes: until a startup or readiness probe succeeds for the first time,
-it is tried again after `EAGER_S` instead of its period, so that nobody waits for a pod that is there.
-Failures meanwhile count once a period, so a threshold takes as long to reach as it should.
+One thing is quicker than in Kubernetes: until a startup or readiness probe succeeds for the first
+time, it is tried again after `EAGER_S` instead of its period, so that nobody waits for a pod that
+is there. Failures meanwhile count once a period, so a threshold takes as long to reach as it
+should.
 
 :source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; kubernetes,
     ``pkg/kubelet/prober/worker.go`` and ``pkg/probe`` (the messages)
@@ -16,10 +17,11 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.processes import Processes
-from pytest_grpclb.clusters.embedded.watch import Object
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.processes import Processes
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["EAGER_S", "RunCommand", "Timing", "attempt", "follow", "http_get", "port_of"]
 
@@ -115,28 +117,36 @@ async def attempt(
         if "grpc" in probe:
             what = probe["grpc"]
             place = (ip, port_of(container, what["port"]))
-            target = f"{place[0]}:{place[1]}"
-            # Cheaper than gRPC's own attempt, and most attempts are made before a server listens.
-            refused = await _connect(place, timeout_s)
-            if refused:
-                return f'timeout: failed to connect service "{target}" within {timeout_s:g}s: {refused}'
-            return await processes.check_health(target, what.get("service") or "", timeout_s)
+            return await _check_grpc(processes, place, what.get("service") or "", timeout_s)
         if "tcpSocket" in probe:
             what = probe["tcpSocket"]
-            place = (what.get("host") or ip, port_of(container, what["port"]))
-            refused = await _connect(place, timeout_s)
-            return refused and f"dial tcp {place[0]}:{place[1]}: {refused}"
+            host, port = what.get("host") or ip, port_of(container, what["port"])
+            refused = await _connect((host, port), timeout_s)
+            return refused and f"dial tcp {host}:{port}: {refused}"
         if "httpGet" in probe:
             return await http_get(probe["httpGet"], container, ip, timeout_s)
-        if "exec" in probe:
-            code, output = await run(probe["exec"]["command"], timeout_s)
-            if code is None:
-                command = probe["exec"]["command"]
-                return f"command {command!r} timed out after {timeout_s:g}s"
-            return "" if code == 0 else output or f"exit code {code}"
+        return await _check_command(run, probe["exec"]["command"], timeout_s)
     except ValueError as error:
         return str(error)
-    return "the probe has none of grpc, tcpSocket, httpGet and exec"
+
+
+async def _check_grpc(
+    processes: Processes, place: tuple[str, int], service: str, timeout_s: float
+) -> str:
+    target = f"{place[0]}:{place[1]}"
+    # Cheaper than gRPC's own attempt, and most attempts are made before a server listens.
+    refused = await _connect(place, timeout_s)
+    if refused:
+        told = f'failed to connect service "{target}" within {timeout_s:g}s'
+        return f"timeout: {told}: {refused}"
+    return await processes.check_health(target, service, timeout_s)
+
+
+async def _check_command(run: RunCommand, command: list[str], timeout_s: float) -> str:
+    code, output = await run(command, timeout_s)
+    if code is None:
+        return f"command {command!r} timed out after {timeout_s:g}s"
+    return "" if code == 0 else output or f"exit code {code}"
 
 
 async def _connect(place: tuple[str, int], timeout_s: float) -> str:
@@ -187,7 +197,7 @@ async def http_get(what: Object, container: Object, ip: str, timeout_s: float) -
 
 
 def _without_verification() -> ssl.SSLContext:
-    """Return what the kubelet probes HTTPS with: it asks whether a server answers, not who it is."""
+    """Return what the kubelet probes HTTPS with: it asks whether one answers, not who it is."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.status import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Problems"]
 

@@ -1,9 +1,9 @@
 """The cluster process: API, controllers, DNS, ClusterIPs and the runner, in one event loop.
 
-It is told what to do by one line of JSON on its standard input, and says by one line on its standard
-output that it is ready, or why not. It ends, with everything that it started, when its input closes
-(its parent has ended, however), on SIGTERM, or if the zygote is lost. Its output stays open until the
-last of its processes is gone.
+It is told what to do by one line of JSON on its standard input, and says by one line on its
+standard output that it is ready, or why not. It ends, with everything that it started, when its
+input closes (its parent has ended, however), on SIGTERM, or if the zygote is lost. Its output stays
+open until the last of its processes is gone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import json
 import logging
 import os
 import signal
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded import reaper
 from pytest_grpclb.clusters.embedded.network import Block, claim_block
 from pytest_grpclb.clusters.embedded.processes import Processes, Zygote
 from pytest_grpclb.errors import GrpclbError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["main"]
 
@@ -72,6 +73,11 @@ def _tell(**what: object) -> None:
         _LOG.warning("nobody is there to be told %s", what)
 
 
+def _end_with_parent(over: asyncio.Event) -> None:
+    if not os.read(0, 1 << 16):
+        over.set()
+
+
 async def _serve(request: Mapping[str, Any], block: Block, zygote: Zygote) -> None:
     # Imported here, so that the zygote imports gRPC meanwhile.
     from pytest_grpclb.clusters.embedded.assembly import Assembly
@@ -79,13 +85,17 @@ async def _serve(request: Mapping[str, Any], block: Block, zygote: Zygote) -> No
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
-    loop.add_reader(0, lambda: os.read(0, 1 << 16) or over.set())
-    processes = Processes(zygote)
+    loop.add_reader(0, _end_with_parent, over)
+    processes = await Processes.of(zygote)
     serving = asyncio.create_task(processes.serve())
     serving.add_done_callback(lambda _: over.set())
     assembly = Assembly(Path(request["directory"]), block, processes, request["images"])
     await assembly.open()
-    _tell(kubeconfig=str(assembly.kubeconfig), context=assembly.context)
+    _tell(
+        kubeconfig=str(assembly.kubeconfig),
+        context=assembly.context,
+        ingress={"http": assembly.ingress.http, "https": assembly.ingress.https},
+    )
     await over.wait()
     if serving.done():
         _LOG.error("the zygote has ended, and every pod with it; the cluster ends, too")

@@ -10,14 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import GrpclbError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
 __all__ = ["Order", "Process", "Processes", "StartError", "Zygote"]
+
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _ENDING_S = 5.0
 """Killing some hundred processes takes well under a second; this much only on a stalled machine."""
@@ -96,27 +100,38 @@ class Zygote:
 class Processes:
     """Starts processes through the zygote, and has it check the health of gRPC servers."""
 
-    def __init__(self, zygote: Zygote) -> None:
-        self._zygote = zygote
+    def __init__(self, orders: _Connection, questions: _Connection) -> None:
+        self._told, self._orders = orders
+        self._answers, self._questions = questions
         self._names = map(str, itertools.count())
         self._starting: dict[str, asyncio.Future[Process]] = {}
         self._running: dict[str, Process] = {}
         self._checks: dict[str, asyncio.Future[str]] = {}
-        self._orders: asyncio.StreamWriter | None = None
-        self._questions: asyncio.StreamWriter | None = None
+
+    @classmethod
+    async def of(cls, zygote: Zygote) -> Processes:
+        """Connect with a zygote; it need not be ready yet."""
+        return cls(
+            await asyncio.open_connection(sock=zygote.control),
+            await asyncio.open_connection(sock=zygote.prober),
+        )
 
     async def serve(self) -> None:
-        """Pass on what the zygote tells; return when it has gone, and everything with it."""
-        told, self._orders = await asyncio.open_connection(sock=self._zygote.control)
-        answers, self._questions = await asyncio.open_connection(sock=self._zygote.prober)
-        listening = asyncio.create_task(self._take_answers(answers))
-        try:
-            while line := await told.readline():
-                self._take(json.loads(line))
-        except ConnectionError:
-            pass
-        finally:
-            listening.cancel()
+        """Pass on what zygote and prober tell; return when one of them has gone."""
+        following = [
+            asyncio.create_task(_follow(self._told, self._take)),
+            asyncio.create_task(_follow(self._answers, self._take_answer)),
+        ]
+        ended, others = await asyncio.wait(following, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        for task in ended:
+            task.result()
+
+    def close(self) -> None:
+        """Hang up: the zygote ends, with everything that it started, and `serve` returns."""
+        self._orders.transport.abort()
+        self._questions.transport.abort()
 
     async def start(self, order: Order) -> Process:
         """Start a process.
@@ -124,7 +139,8 @@ class Processes:
         :raises StartError: if there is no such command or directory, or no room for a process
         """
         name = next(self._names)
-        started = self._starting[name] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._starting[name] = started
         self.tell(
             start=name,
             **{"program" if order.own else "command": list(order.arguments)},
@@ -137,15 +153,14 @@ class Processes:
     async def check_health(self, target: str, service: str, timeout_s: float) -> str:
         """Return why the gRPC server at "ip:port" is not healthy, or nothing if it is."""
         name = next(self._names)
-        told = self._checks[name] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._checks[name] = told
         question = {"id": name, "target": target, "service": service, "timeout_s": timeout_s}
-        assert self._questions is not None
         self._questions.write(json.dumps(question).encode() + b"\n")
         return await told
 
     def tell(self, **order: object) -> None:
         """Give the zygote an order."""
-        assert self._orders is not None
         self._orders.write(json.dumps(order).encode() + b"\n")
 
     def _take(self, told: dict[str, Any]) -> None:
@@ -164,11 +179,15 @@ class Processes:
         else:
             self._running.pop(told["exited"]).exited.set_result(told["code"])
 
-    async def _take_answers(self, answers: asyncio.StreamReader) -> None:
-        while line := await answers.readline():
-            told = json.loads(line)
-            check = self._checks.pop(told["id"])
-            if not check.cancelled():
-                check.set_result(told["failure"])
-        for check in self._checks.values():
-            check.cancel()
+    def _take_answer(self, told: dict[str, Any]) -> None:
+        check = self._checks.pop(told["id"])
+        if not check.cancelled():
+            check.set_result(told["failure"])
+
+
+async def _follow(reader: asyncio.StreamReader, take: Callable[[dict[str, Any]], None]) -> None:
+    try:
+        while line := await reader.readline():
+            take(json.loads(line))
+    except ConnectionError:
+        return

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.status import BadRequestError
-from pytest_grpclb.clusters.embedded.types import Field, message_fields
+from pytest_grpclb.clusters.embedded.types import message_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["PROTOBUF", "parse_protobuf"]
 
@@ -38,7 +40,7 @@ def parse_protobuf(body: bytes) -> dict[str, Any]:
         head = dict(_pairs(unknown[1]))
         api_version, kind = head[1].decode(), head[2].decode()
         content = _message(unknown.get(2, b""), kind)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise BadRequestError(
             f"the body of the request cannot be read as Kubernetes protobuf: {error!r}"
         ) from None
@@ -95,45 +97,55 @@ def _message(data: bytes, type_name: str) -> dict[str, Any]:
             key = entry.get(1, b"").decode()
             result.setdefault(field.name, {})[key] = _value(entry.get(2, b""), of)
         else:
-            _set(result, field, _value(raw, field.type))
+            value = _value(raw, field.type)
+            if value is not None:
+                result[field.name] = value
     return result
 
 
-def _set(result: dict[str, Any], field: Field, value: Any) -> None:
-    """Set a field unless what is on the wire means that it is not given."""
-    if value is not None and (value or not field.empty_is_absent):
-        result[field.name] = value
-
-
 def _value(raw: Any, type_name: str) -> Any:
-    match type_name:
-        case "string":
-            return raw.decode()
-        case "integer":
-            return raw
-        case "boolean":
-            return bool(raw)
-        case "bytes":
-            return base64.b64encode(raw).decode()
-        case "quantity":
-            return dict(_pairs(raw)).get(1, b"").decode()
-        case "int-or-string":
-            parts = dict(_pairs(raw))
-            return parts.get(3, b"").decode() if parts.get(1) else parts.get(2, 0)
-        case "time":
-            return _time(dict(_pairs(raw)))
-        case "any":
-            return json.loads(dict(_pairs(raw)).get(1, b"") or b"null")
-        case _:
-            return _message(raw, type_name)
+    read = _SIMPLE.get(type_name)
+    return _message(raw, type_name) if read is None else read(raw)
 
 
-def _time(parts: dict[int, Any]) -> str | None:
+def _whole(raw: Any) -> int:
+    if not isinstance(raw, int):
+        raise TypeError(f"{raw!r} where a number should be")
+    return raw
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode()
+
+
+def _part(raw: bytes, number: int) -> Any:
+    return dict(_pairs(raw)).get(number)
+
+
+def _int_or_string(raw: bytes) -> int | str:
+    parts = dict(_pairs(raw))
+    text: bytes = parts.get(3, b"")
+    number: int = parts.get(2, 0)
+    return text.decode() if parts.get(1) else number
+
+
+def _moment(raw: bytes, form: str) -> str | None:
     """Return a moment as JSON has it; the zero time, which is the year 1, as none."""
+    parts = dict(_pairs(raw))
     if not parts.get(1):
         return None
     moment = datetime.fromtimestamp(parts[1], UTC)
-    microseconds = parts.get(2, 0) // 1000
-    if microseconds:
-        return moment.replace(microsecond=microseconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.replace(microsecond=parts.get(2, 0) // 1000).strftime(form)
+
+
+_SIMPLE: Mapping[str, Callable[[Any], Any]] = {
+    "any": lambda raw: json.loads(_part(raw, 1) or b"null"),
+    "boolean": lambda raw: bool(_whole(raw)),
+    "bytes": lambda raw: base64.b64encode(raw).decode(),
+    "int-or-string": _int_or_string,
+    "integer": _whole,
+    "micro-time": lambda raw: _moment(raw, "%Y-%m-%dT%H:%M:%S.%fZ"),
+    "quantity": lambda raw: _text(_part(raw, 1) or b""),
+    "string": _text,
+    "time": lambda raw: _moment(raw, "%Y-%m-%dT%H:%M:%SZ"),
+}

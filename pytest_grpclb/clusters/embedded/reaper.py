@@ -41,12 +41,12 @@ def die_with_parent(parent: int) -> None:
 
 
 def set_process_name(name: str) -> None:
-    """Show this process under another name in ``ps`` and ``top``; the kernel keeps 15 characters."""
+    """Show this process under another name in ``top``; the kernel keeps 15 characters."""
     _prctl(_PR_SET_NAME, name.encode())
 
 
 def end_descendants() -> None:
-    """Kill every child and, as they fall to this subreaper, every descendant; return when all ended."""
+    """Kill every child and, as they fall to this subreaper, every descendant; wait until done."""
     while True:
         for child in _children():
             # A child that was not waited for keeps its number, so no stranger can be hit.

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pytest_grpclb.clusters.embedded.status import StatusError
 from pytest_grpclb.clusters.embedded.store import Store, timestamp
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["Recorder"]
 

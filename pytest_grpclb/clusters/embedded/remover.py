@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_grpclb.clusters.embedded.decoding import decode
-from pytest_grpclb.clusters.embedded.query import Query
-from pytest_grpclb.clusters.embedded.routing import Place
-from pytest_grpclb.clusters.embedded.selectors import Test
 from pytest_grpclb.clusters.embedded.status import BadRequestError, success
 from pytest_grpclb.clusters.embedded.store import Object, Propagation, Store
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.query import Query
+    from pytest_grpclb.clusters.embedded.routing import Place
+    from pytest_grpclb.clusters.embedded.selectors import Test
 
 __all__ = ["DeleteOptions", "delete_options", "remove", "remove_all"]
 

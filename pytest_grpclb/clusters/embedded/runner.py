@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.node import Node
 from pytest_grpclb.clusters.embedded.podworker import PodWorker
 from pytest_grpclb.clusters.embedded.recorder import Recorder
 from pytest_grpclb.clusters.embedded.store import timestamp
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.node import Node
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["Runner"]
 

@@ -9,9 +9,11 @@ mapping, merged key by key, or a plain list, replaced as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["PLAIN", "Shape", "shape_of"]
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_grpclb.clusters.embedded.deletion import Propagation, is_held, mark, timestamp
 from pytest_grpclb.clusters.embedded.kinds import KINDS, Kind
@@ -26,6 +25,9 @@ from pytest_grpclb.clusters.embedded.status import (
     NotFoundError,
 )
 from pytest_grpclb.clusters.embedded.watch import Event, History, Object, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Event", "Object", "Propagation", "Store", "Watch", "timestamp"]
 

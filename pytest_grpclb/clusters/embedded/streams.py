@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.kinds import Kind
 from pytest_grpclb.clusters.embedded.media import encode
-from pytest_grpclb.clusters.embedded.selectors import Test
 from pytest_grpclb.clusters.embedded.status import GoneError
 from pytest_grpclb.clusters.embedded.watch import Event, Object, Watch
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.kinds import Kind
+    from pytest_grpclb.clusters.embedded.selectors import Test
 
 __all__ = ["LogOptions", "LogReader", "LogResponse", "WatchOptions", "WatchResponse"]
 

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_grpclb.clusters.embedded.pod_summary import pod_ready, pod_restarts, pod_status
 from pytest_grpclb.clusters.embedded.selectors import selector_text
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["age", "table"]
 

@@ -8,7 +8,7 @@ Objects come here decoded and with defaults, so that types are right and default
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded import names
 from pytest_grpclb.clusters.embedded.decoding import missing_fields
@@ -21,7 +21,11 @@ from pytest_grpclb.clusters.embedded.pod_validation import (
 from pytest_grpclb.clusters.embedded.problems import Problems
 from pytest_grpclb.clusters.embedded.selectors import label_selector
 from pytest_grpclb.clusters.embedded.status import BadRequestError, InvalidError
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["validate"]
 
@@ -40,10 +44,10 @@ def validate(kind: str, obj: Object, old: Object | None = None) -> None:
     what = KINDS[kind]
     problems = Problems()
     _check_metadata(kind, obj["metadata"], problems)
-    problems.causes += missing_fields(obj, what.kind)
+    missing = missing_fields(obj, what.kind)
+    problems.causes += missing
     check = _BY_KIND.get(kind)
-    # Checks of a kind read fields that must be given, so what is missing is told alone.
-    if check is not None and not problems.causes:
+    if check is not None and not missing:  # it reads the fields that must be given
         check(obj, old, problems)
     if problems.causes:
         name = obj["metadata"].get("name") or obj["metadata"].get("generateName", "")

@@ -1,10 +1,10 @@
 """A pod's files: its volumes, and where its containers find them.
 
-Processes on one machine share one file system, so a mount cannot put a volume at ``/etc/greeter`` for
-one of them alone. Each container has a root directory of its own instead, in which its mounts lie under
-their mount paths. It is in the variable ``GRPCLB_ROOT``; and wherever a mount path begins a path in the
-container's ``command``, ``args`` or ``env`` values, it is replaced by where the mount really lies.
-Paths inside mounted files stay as they are: write them relative, or have them in arguments.
+Processes on one machine share one file system, so a mount cannot put a volume at ``/etc/greeter``
+for one of them alone. Each container has a root directory of its own instead, in which its mounts
+lie under their mount paths. It is in the variable ``GRPCLB_ROOT``; and wherever a mount path begins
+a path in the container's ``command``, ``args`` or ``env`` values, it is replaced by where the mount
+really lies. Paths inside mounted files stay as they are: write them relative, or as arguments.
 
 :source: Kubernetes documentation, "Volumes", "Projected Volumes"
 """
@@ -14,14 +14,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_grpclb.clusters.embedded.environment import ConfigError, config_data, field_of
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["SERVICE_ACCOUNT", "File", "Mounts", "PodDirectory", "files_of"]
 
@@ -147,39 +150,43 @@ def files_of(
 
     :raises ConfigError: if its source is not there, or of a kind that is not known here
     """
-    namespace = pod["metadata"]["namespace"]
-    if "configMap" in volume:
-        source = volume["configMap"]
-        yield from _config_files(store, "configmaps", namespace, source["name"], source)
-    elif "secret" in volume:
-        source = volume["secret"]
-        yield from _config_files(store, "secrets", namespace, source["secretName"], source)
-    elif "downwardAPI" in volume:
-        yield from _downward_files(pod, volume["downwardAPI"])
-    elif "projected" in volume:
-        for source in volume["projected"].get("sources") or ():
-            if "configMap" in source:
-                part = source["configMap"]
-                yield from _config_files(store, "configmaps", namespace, part["name"], part)
-            elif "secret" in source:
-                part = source["secret"]
-                yield from _config_files(store, "secrets", namespace, part["name"], part)
-            elif "downwardAPI" in source:
-                yield from _downward_files(pod, source["downwardAPI"])
-            elif "serviceAccountToken" in source:
-                yield File(source["serviceAccountToken"]["path"], account.get("token", b""), 0o600)
-    elif "emptyDir" not in volume:
-        kinds = ", ".join(sorted(volume.keys() - {"name"}))
+    projected = volume.get("projected")
+    if projected is None:
+        yield from _source_files(store, pod, volume, account, {})
+        return
+    mode = {"defaultMode": projected.get("defaultMode", _DATA_MODE)}
+    for source in projected.get("sources") or ():
+        yield from _source_files(store, pod, source, account, mode)
+
+
+def _source_files(
+    store: Store,
+    pod: Object,
+    source: Mapping[str, Any],
+    account: Mapping[str, bytes],
+    defaults: Mapping[str, Any],
+) -> Iterator[File]:
+    for field, kind in (("configMap", "configmaps"), ("secret", "secrets")):
+        if field in source:
+            yield from _config_files(store, kind, pod, {**defaults, **source[field]})
+            return
+    if "downwardAPI" in source:
+        yield from _downward_files(pod, source["downwardAPI"])
+    elif "serviceAccountToken" in source:
+        yield File(source["serviceAccountToken"]["path"], account.get("token", b""), 0o600)
+    elif "emptyDir" not in source:
+        kinds = ", ".join(sorted(source.keys() - {"name"})) or "none"
         raise ConfigError(
-            f'volume "{volume["name"]}" is of the kind {kinds or "(none)"}; the embedded cluster knows '
-            "emptyDir, configMap, secret, downwardAPI, projected and hostPath"
+            f'volume "{source.get("name", "")}" is of the kind {kinds}; the embedded cluster '
+            "knows emptyDir, configMap, secret, downwardAPI, projected and hostPath"
         )
 
 
 def _config_files(
-    store: Store, kind: str, namespace: str, name: str, source: Mapping[str, Any]
+    store: Store, kind: str, pod: Object, source: Mapping[str, Any]
 ) -> Iterator[File]:
-    optional = bool(source.get("optional"))
+    name = source.get("name") or source["secretName"]  # projected secrets have the former
+    optional, namespace = bool(source.get("optional")), pod["metadata"]["namespace"]
     mode = source.get("defaultMode", _DATA_MODE)
     data = config_data(store, kind, namespace, name, optional=optional)
     if data is None:
@@ -193,7 +200,7 @@ def _config_files(
             yield File(item["path"], data[item["key"]], item.get("mode", mode))
         elif not optional:
             raise ConfigError(
-                f'{kind.removesuffix("s")} "{name}" has no key "{item["key"]}" that a volume asks for'
+                f'{kind.removesuffix("s")} "{name}" has no key "{item["key"]}", wanted by a volume'
             )
 
 
@@ -214,7 +221,7 @@ def _write(directory: Path, file: File) -> None:
     part = path.with_name(f".{path.name}.part")
     # Never readable for others, not even for a moment, whatever mode it is to have.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as writer:
+    with os.fdopen(descriptor, "wb") as writer:
         writer.write(file.content)
     part.chmod(file.mode)
     part.replace(path)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_grpclb.clusters.embedded import ownership
 from pytest_grpclb.clusters.embedded.decoding import decode
 from pytest_grpclb.clusters.embedded.defaults import with_defaults
-from pytest_grpclb.clusters.embedded.kinds import Kind
 from pytest_grpclb.clusters.embedded.patch import json_patch, merge_patch, strategic_merge_patch
-from pytest_grpclb.clusters.embedded.routing import Place
 from pytest_grpclb.clusters.embedded.selectors import selector_text
 from pytest_grpclb.clusters.embedded.shapes import PLAIN, Shape, shape_of
 from pytest_grpclb.clusters.embedded.status import (
@@ -25,6 +23,10 @@ from pytest_grpclb.clusters.embedded.status import (
 )
 from pytest_grpclb.clusters.embedded.store import Object, Store
 from pytest_grpclb.clusters.embedded.validation import validate
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.kinds import Kind
+    from pytest_grpclb.clusters.embedded.routing import Place
 
 __all__ = ["APPLY", "Admit", "Validation", "WriteOptions", "Writer", "scale_of"]
 
@@ -95,8 +97,6 @@ class Writer:
                 f"server-side apply to {kind.name}/{place.subresource} is not there in the "
                 "embedded cluster; use a merge patch"
             )
-        if not applied.get("apiVersion") or not applied.get("kind"):
-            raise BadRequestError("apiVersion and kind must be given in what is applied")
         applied, unknown = decode(applied, kind.kind)
         _tell_unknown(kind, unknown, options)
         old = self._store.find(kind.name, place.name, place.namespace)

@@ -1,17 +1,21 @@
 """The process that all processes of pods are forked from.
 
 It has imported gRPC and this package's programs, so that a fork has a pod listening within some
-30 ms, where a fresh interpreter would first import for a quarter of a second. It stays single-threaded
-and makes no channel or server, for neither survives a fork.
+30 ms, where a fresh interpreter would first import for a quarter of a second. It stays
+single-threaded and makes no channel or server, for neither survives a fork.
 
 Its parent, the cluster process, gives it orders over a socket, one JSON object a line:
 
     {"start": ID, "program": [...] or "command": [...], "env": {...}, "directory": ..., "log": ...}
     {"signal": ID, "number": 15, "group": false}
 
-and is told {"started": ID, "pid": ...}, {"failed": ID, "message": ...} and {"exited": ID, "code": ...},
-the code negative if a signal ended it. Signals go through here because only the parent of a process
-knows that its number is still its own. When the socket closes, or on SIGTERM, everything is killed.
+and is told
+
+    {"started": ID, "pid": ...} or {"failed": ID, "message": ...}
+    {"exited": ID, "code": ...}, the code negative if a signal ended it
+
+Signals go through here because only the parent of a process knows that its number is still its own.
+When the socket closes, or on SIGTERM, everything is killed.
 
 A container's processes form a group. They are killed together when the first of them ends; one that
 left the group, as a daemon does, when the cluster does.
@@ -28,10 +32,12 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_grpclb.clusters.embedded import reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["main"]
 
@@ -110,7 +116,7 @@ class _Zygote:
             _become(order, parent, tell)
         os.close(tell)
         # Closed by the child when its program begins, or by the kernel when it executes a command.
-        with open(told, "rb") as reader:
+        with os.fdopen(told, "rb") as reader:
             return pid, reader.read().decode()
 
     def _reap(self) -> None:
@@ -158,7 +164,7 @@ def _leave_zygote(order: _Order, parent: int, tell: int) -> None:
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
         if (descriptor := int(name)) > 2 and descriptor != tell:
             with contextlib.suppress(OSError):  # the one that the listing itself was read from
                 os.close(descriptor)
@@ -195,7 +201,7 @@ def _execute(command: list[str], environment: dict[str, str]) -> None:
         signal.signal(number, signal.SIG_DFL)
     name = command[0]
     try:
-        os.execvpe(name, command, environment)
+        os.execvpe(name, command, environment)  # noqa: S606 - an argument list, as everywhere
     except FileNotFoundError as error:
         where = "no such file" if "/" in name else "executable file not found in $PATH"
         raise OSError(error.errno, where, f'exec "{name}"') from error

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.embedded.controllers.deployment_status import is_complete, status_of
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import (
     claim,
@@ -26,8 +25,12 @@ from pytest_grpclb.clusters.embedded.controllers.rollout import (
 )
 from pytest_grpclb.clusters.embedded.recorder import Recorder
 from pytest_grpclb.clusters.embedded.selectors import label_selector
-from pytest_grpclb.clusters.embedded.store import Store, timestamp
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["Deployments"]
 
@@ -45,7 +48,6 @@ _NOT_COPIED = frozenset(
 """A Deployment's annotations that say something of it alone."""
 _SAFE_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """What Kubernetes writes hashes in: no vowels, so no words (apimachinery, ``util/rand``)."""
-_DEADLINE_S = 600
 _HISTORY = 10
 
 
@@ -107,6 +109,11 @@ class Deployments:
         self._forget_old(deployment, new, owned)
         return self._report(deployment, new, owned)
 
+    def _report(self, deployment: Object, new: Object | None, owned: list[Object]) -> float | None:
+        status, again_s = status_of(deployment, new, owned, self._store.now())
+        self._store.update_status(DEPLOYMENTS, {**deployment, "status": status}, expect=None)
+        return again_s
+
     # --- strategies
 
     def _roll(self, deployment: Object, new: Object | None, old: list[Object]) -> Object:
@@ -140,7 +147,7 @@ class Deployments:
             self._scale(deployment, active, deployment["spec"].get("replicas", 1))
 
     def _has_pods(self, replicaset: Object) -> bool:
-        """Tell whether a pod is left, be it ending: strategy Recreate lets no two versions overlap."""
+        """Tell whether a pod is left, be it ending: with Recreate no two versions overlap."""
         uid = replicaset["metadata"]["uid"]
         return any(
             (manager := controller_of(pod)) is not None
@@ -182,7 +189,7 @@ class Deployments:
         return new
 
     def _free_hash(self, metadata: Object, template: Object) -> str:
-        """Hash a template; another one of the same hash, improbable as it is, leads to a next try."""
+        """Hash a template; if another one has that hash, improbable as it is, try again."""
         for collisions in range(1000):
             text = json.dumps([template, collisions], sort_keys=True)
             digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
@@ -234,7 +241,7 @@ class Deployments:
 
     def _forget_old(self, deployment: Object, new: Object | None, owned: list[Object]) -> None:
         limit = deployment["spec"].get("revisionHistoryLimit", _HISTORY)
-        if new is None or not _is_complete(deployment, new, owned):
+        if new is None or not is_complete(deployment, new, owned):
             return
         idle = [
             each
@@ -246,133 +253,6 @@ class Deployments:
         ]
         for each in idle[: max(len(idle) - limit, 0)]:
             self._store.delete(REPLICASETS, *_place(each))
-
-    # --- status
-
-    def _report(self, deployment: Object, new: Object | None, owned: list[Object]) -> float | None:
-        """Write the status; return after how many seconds the rollout will have taken too long."""
-        spec, now = deployment["spec"], self._store.now()
-        rolling = spec.get("strategy", {}).get("rollingUpdate") or {}
-        wanted = spec.get("replicas", 1)
-        limits = resolve_limits(rolling.get("maxSurge"), rolling.get("maxUnavailable"), wanted)
-        if spec.get("strategy", {}).get("type") == "Recreate":
-            floor = wanted
-        else:
-            floor = wanted - min(limits.unavailable, wanted)
-        total = _sum(owned, "replicas")
-        available = _sum(owned, "availableReplicas")
-        before = deployment.get("status") or {}
-        conditions = {each["type"]: each for each in before.get("conditions") or ()}
-        enough = available >= floor
-        _set(
-            conditions,
-            now,
-            "Available",
-            enough,
-            "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-            f"Deployment {'has' if enough else 'does not have'} minimum availability.",
-        )
-        status: Object = {
-            "observedGeneration": deployment["metadata"]["generation"],
-            "replicas": total,
-            "updatedReplicas": _sum([new] if new else [], "replicas"),
-            "readyReplicas": _sum(owned, "readyReplicas"),
-            "availableReplicas": available,
-            "unavailableReplicas": max(
-                sum(each["spec"]["replicas"] for each in owned) - available, 0
-            ),
-        }
-        again_s = self._progress(deployment, new, owned, conditions, before, status)
-        failures = [
-            condition
-            for each in owned
-            for condition in each.get("status", {}).get("conditions") or ()
-            if condition["type"] == "ReplicaFailure"
-        ]
-        conditions.pop("ReplicaFailure", None)
-        if failures:
-            _set(conditions, now, "ReplicaFailure", True, "FailedCreate", failures[0]["message"])
-        status = {key: value for key, value in status.items() if value}
-        status["conditions"] = list(conditions.values())
-        self._store.update_status(DEPLOYMENTS, {**deployment, "status": status}, expect=None)
-        return again_s
-
-    def _progress(
-        self,
-        deployment: Object,
-        new: Object | None,
-        owned: list[Object],
-        conditions: dict[str, Object],
-        before: Object,
-        status: Object,
-    ) -> float | None:
-        now = self._store.now()
-        known = conditions.get("Progressing")
-        if deployment["spec"].get("paused"):
-            _set(conditions, now, "Progressing", None, "DeploymentPaused", "Deployment is paused")
-            return None
-        about = (
-            f'ReplicaSet "{new["metadata"]["name"]}"'
-            if new
-            else f'Deployment "{deployment["metadata"]["name"]}"'
-        )
-        if new is not None and _is_complete(deployment, new, owned):
-            told = f"{about} has successfully progressed."
-            _set(conditions, now, "Progressing", True, "NewReplicaSetAvailable", told)
-            return None
-        complete = known is not None and known["reason"] == "NewReplicaSetAvailable"
-        if complete and status["replicas"] == status["updatedReplicas"]:
-            return None  # scaled, or lost a pod: no rollout, so no deadline for it
-        moved = any(
-            status[key] > before.get(key, 0)
-            for key in ("updatedReplicas", "readyReplicas", "availableReplicas")
-        ) or status["replicas"] - status["updatedReplicas"] < before.get(
-            "replicas", 0
-        ) - before.get("updatedReplicas", 0)
-        if known is None or moved or complete or known["reason"] == "DeploymentPaused":
-            fresh = known is None and new is not None
-            reason = "NewReplicaSetCreated" if fresh else "ReplicaSetUpdated"
-            told = (
-                f'Created new replica set "{new["metadata"]["name"]}"'
-                if fresh and new
-                else f"{about} is progressing."
-            )
-            known = _set(conditions, now, "Progressing", True, reason, told, updated=True)
-        deadline_s = deployment["spec"].get("progressDeadlineSeconds", _DEADLINE_S)
-        began = datetime.fromisoformat(known["lastUpdateTime"])
-        left_s = (began + timedelta(seconds=deadline_s) - now).total_seconds()
-        if left_s > 0:
-            return left_s
-        told = f"{about} has timed out progressing."
-        _set(conditions, now, "Progressing", False, "ProgressDeadlineExceeded", told)
-        return None
-
-
-def _set(
-    conditions: dict[str, Object],
-    now: datetime,
-    kind: str,
-    holds: bool | None,
-    reason: str,
-    message: str,
-    *,
-    updated: bool = False,
-) -> Object:
-    """Write a condition; its times move only if something of it does, or *updated* says so."""
-    status = "Unknown" if holds is None else str(holds)
-    old = conditions.get(kind, {})
-    if not updated and (old.get("status"), old.get("reason")) == (status, reason):
-        return old
-    moment = timestamp(now)
-    conditions[kind] = {
-        "type": kind,
-        "status": status,
-        "lastUpdateTime": moment,
-        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else moment,
-        "reason": reason,
-        "message": message,
-    }
-    return conditions[kind]
 
 
 def _same_template(replicaset: Object, template: Any) -> bool:
@@ -400,28 +280,9 @@ def _place(obj: Object) -> tuple[str, str]:
     return obj["metadata"]["name"], obj["metadata"]["namespace"]
 
 
-def _sum(replicasets: list[Object], field: str) -> int:
-    return sum(each.get("status", {}).get(field, 0) for each in replicasets)
-
-
 def _count(replicaset: Object) -> ReplicaCount:
     status = replicaset.get("status", {})
     return ReplicaCount(
         wanted=replicaset["spec"]["replicas"],
         available=status.get("availableReplicas", 0),
-    )
-
-
-def _is_complete(deployment: Object, new: Object, owned: list[Object]) -> bool:
-    """Tell whether only new pods are left, as many as wanted, all available.
-
-    :source: Kubernetes, ``util.DeploymentComplete``
-    """
-    wanted = deployment["spec"].get("replicas", 1)
-    status = new.get("status", {})
-    return bool(
-        status.get("observedGeneration", 0) >= new["metadata"]["generation"]
-        and status.get("replicas", 0) == wanted
-        and _sum(owned, "replicas") == wanted
-        and _sum(owned, "availableReplicas") == wanted
     )

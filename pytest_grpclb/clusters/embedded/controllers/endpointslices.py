@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import is_deleted, reference
 from pytest_grpclb.clusters.embedded.controllers.replicasets import is_ready
 from pytest_grpclb.clusters.embedded.selectors import matches_labels
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["SERVICE_LABEL", "SLICES", "EndpointSlices"]
 
@@ -79,7 +82,7 @@ class EndpointSlices:
             self._store.delete(SLICES, each["metadata"]["name"], key.namespace)
 
     def _wanted(self, service: Object) -> Iterator[tuple[list[Any], list[Any]]]:
-        """Yield ports and endpoints of each slice: pods for which a named port differs are apart."""
+        """Yield ports and endpoints of each slice; pods whose named ports differ are apart."""
         grouped: dict[str, tuple[list[Any], list[Any]]] = {}
         for pod in self._store.list("pods", service["metadata"]["namespace"]):
             status = pod.get("status", {})

@@ -1,18 +1,24 @@
 """Garbage collection: what is owned goes with its owners.
 
-:source: Kubernetes documentation, "Garbage Collection"; kubernetes, ``pkg/controller/garbagecollector``
+:source: Kubernetes documentation, "Garbage Collection"; kubernetes,
+    ``pkg/controller/garbagecollector``
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import is_deleted
 from pytest_grpclb.clusters.embedded.kinds import KINDS, by_kind
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_grpclb.clusters.embedded.deletion import Propagation
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["GarbageCollector"]
 
@@ -76,9 +82,8 @@ class GarbageCollector:
         if is_deleted(obj) and _ORPHAN in finalizers:
             self._let_go(key.name)
             self._finish(key.name, _ORPHAN)
-        elif is_deleted(obj) and _FOREGROUND in finalizers:
-            if not self._delete_owned(key.name):
-                self._finish(key.name, _FOREGROUND)
+        elif is_deleted(obj) and _FOREGROUND in finalizers and not self._delete_owned(key.name):
+            self._finish(key.name, _FOREGROUND)
 
     def _find(self, uid: str) -> Object | None:
         place = self._places.get(uid)
@@ -89,7 +94,7 @@ class GarbageCollector:
 
     def _delete(self, uid: str, *, foreground: bool = False) -> None:
         kind, namespace, name = self._places[uid]
-        propagation = "Foreground" if foreground else "Background"
+        propagation: Propagation = "Foreground" if foreground else "Background"
         self._store.delete(kind, name, namespace, propagation=propagation, uid=uid)
 
     def _delete_owned(self, owner: str) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_grpclb.clusters.embedded.status import StatusError
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event
 
 __all__ = ["Controller", "Key", "Manager"]
 
@@ -24,8 +27,9 @@ class Key(NamedTuple):
 class Controller(Protocol):
     """One control loop."""
 
-    kinds: tuple[str, ...]
-    """Kinds of object, by the store's names, whose changes concern it."""
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of object, by the store's names, whose changes concern it."""
 
     def concerned(self, event: Event) -> Iterable[Key]:
         """Name what has to be looked at after a change."""
@@ -73,7 +77,7 @@ class Manager:
                 again_s = controller.sync(key)
             except StatusError:
                 again_s = RETRY_S
-            except Exception as error:  # noqa: BLE001 - one controller's bug must not stop the others
+            except Exception as error:  # noqa: BLE001 - one's bug must not stop others
                 self._report(controller, key, error)
                 again_s = None
             if again_s is not None:

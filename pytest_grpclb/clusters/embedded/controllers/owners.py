@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.kinds import KINDS
 from pytest_grpclb.clusters.embedded.selectors import label_selector
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Object
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Object
 
 __all__ = ["claim", "controller_of", "is_deleted", "reference"]
 
@@ -43,7 +45,7 @@ def is_deleted(obj: Object) -> bool:
 
 
 def claim(store: Store, kind: str, owner_kind: str, owner: Object) -> list[Object]:
-    """Return the objects of *kind* that *owner* manages, after taking up and letting go what it must.
+    """Return the objects of *kind* that *owner* manages, once it has adopted and released some.
 
     An object without a manager that its selector picks is adopted; one of its own that the selector
     no longer picks is released, so that a pod can be put aside by changing its labels.

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import (
@@ -19,8 +19,12 @@ from pytest_grpclb.clusters.embedded.controllers.owners import (
 from pytest_grpclb.clusters.embedded.recorder import Recorder
 from pytest_grpclb.clusters.embedded.selectors import label_selector
 from pytest_grpclb.clusters.embedded.status import StatusError
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["ReplicaSets", "is_active", "is_ready", "ready_since"]
 

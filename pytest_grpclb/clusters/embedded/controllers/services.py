@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_grpclb.clusters.embedded.status import Cause, InvalidError
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import Event, Object
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Event, Object
 
 __all__ = ["Addresses", "ServiceAddresses"]
 
@@ -33,7 +35,7 @@ class Addresses(Protocol):
 
 
 class ServiceAddresses:
-    """Gives ClusterIPs to Services before they are stored, and takes them back when they are gone."""
+    """Gives ClusterIPs to Services before they are stored, and takes them back afterwards."""
 
     def __init__(self, store: Store, addresses: Addresses) -> None:
         self._addresses = addresses

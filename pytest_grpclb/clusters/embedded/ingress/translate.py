@@ -1,0 +1,367 @@
+"""Ingress objects to what nginx is to do. Pure: reads the store and makes a `Configuration`.
+
+Like the real controller it is lenient: what cannot be had is left out, and said in an event on the
+Ingress; the rest goes on. So a missing secret is the fake certificate, and no endpoints are a 503.
+
+:source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_grpclb.certificates import KeypairError, covers, keypair_of
+from pytest_grpclb.clusters.embedded.controllers.endpointslices import SERVICE_LABEL, SLICES
+from pytest_grpclb.clusters.embedded.ingress.annotations import read_annotations
+from pytest_grpclb.clusters.embedded.ingress.configuration import (
+    CATCH_ALL,
+    Configuration,
+    Location,
+    Passthrough,
+    Place,
+    Server,
+    Upstream,
+)
+from pytest_grpclb.clusters.embedded.ingress.fake import FAKE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_grpclb.certificates import Keypair
+    from pytest_grpclb.clusters.embedded.ingress.annotations import Annotations
+    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.watch import Object
+
+__all__ = [
+    "CLASS",
+    "CLASSES",
+    "CONTROLLER",
+    "INGRESSES",
+    "WATCHED",
+    "Note",
+    "Translation",
+    "handled",
+    "translate",
+]
+
+INGRESSES = "ingresses.networking.k8s.io"
+CLASSES = "ingressclasses.networking.k8s.io"
+WATCHED = (INGRESSES, CLASSES, "services", SLICES, "secrets")
+
+CLASS = "nginx"
+CONTROLLER = "k8s.io/ingress-nginx"
+"""What an IngressClass names as its controller if its Ingresses are meant for this one."""
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+
+_STRICT_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
+"""What ingress-nginx takes as an Exact or Prefix path, unless told to be less strict."""
+_QUOTABLE_PATH = re.compile(r"[^\x00-\x1f\x7f]+")
+_EXPIRES_SOON = dt.timedelta(days=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that whoever wrote an Ingress should read."""
+
+    ingress: Object
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """What the Ingresses of a cluster come to."""
+
+    configuration: Configuration
+    ingresses: tuple[Object, ...]
+    """Those that are handled here."""
+    notes: tuple[Note, ...]
+
+
+def handled(store: Store) -> list[Object]:
+    """Return the Ingresses whose class is this controller's, the oldest first.
+
+    :source: Kubernetes documentation, "Ingress class"
+    """
+    classes = {
+        each["metadata"]["name"]
+        for each in store.list(CLASSES)
+        if each.get("spec", {}).get("controller") == CONTROLLER
+    }
+
+    def is_ours(ingress: Object) -> bool:
+        named = ingress["spec"].get("ingressClassName")
+        if named is None:
+            legacy = (ingress["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION)
+            return legacy == CLASS
+        return named in classes
+
+    found = [each for each in store.list(INGRESSES) if is_ours(each)]
+    return sorted(found, key=lambda each: each["metadata"]["creationTimestamp"])
+
+
+def translate(store: Store) -> Translation:
+    """Return what nginx is to do about all Ingresses of class nginx."""
+    work = _Translator(store)
+    ingresses = handled(store)
+    for ingress in ingresses:
+        work.add(ingress)
+    return Translation(
+        configuration=work.configuration(), ingresses=tuple(ingresses), notes=tuple(work.notes)
+    )
+
+
+class _Host:
+    def __init__(self) -> None:
+        self.keypair = ""
+        self.locations: dict[tuple[str, bool], Location] = {}
+        """By path and whether it is exact."""
+
+
+class _Translator:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._now = store.now()
+        self._hosts: dict[str, _Host] = {CATCH_ALL: _Host()}
+        self._upstreams: dict[str, Upstream] = {}
+        self._passthroughs: dict[str, Passthrough] = {}
+        self._keypairs: dict[str, bytes] = {}
+        self.notes: list[Note] = []
+
+    def configuration(self) -> Configuration:
+        return Configuration(
+            servers=tuple(
+                Server(
+                    host=host,
+                    keypair=found.keypair,
+                    locations=tuple(found.locations.values()),
+                )
+                for host, found in sorted(self._hosts.items())
+            ),
+            upstreams=tuple(self._upstreams[name] for name in sorted(self._upstreams)),
+            passthroughs=tuple(self._passthroughs[host] for host in sorted(self._passthroughs)),
+            keypairs=self._keypairs,
+        )
+
+    def add(self, ingress: Object) -> None:
+        wanted, problems = read_annotations(ingress["metadata"].get("annotations") or {})
+        for problem in problems:
+            self._note(ingress, "Annotation", problem)
+        spec = ingress["spec"]
+        rules = spec.get("rules") or ()
+        for rule in rules:
+            host = rule.get("host") or CATCH_ALL
+            server = self._hosts.setdefault(host, _Host())
+            if host != CATCH_ALL and not server.keypair:
+                server.keypair = self._certificate(ingress, host)
+            for path in (rule.get("http") or {}).get("paths") or ():
+                self._add_path(ingress, host, path, wanted)
+        default = spec.get("defaultBackend")
+        if default is not None:
+            hosts = {rule.get("host") or CATCH_ALL for rule in rules} or {CATCH_ALL}
+            for host in sorted(hosts):
+                if ("/", False) not in self._hosts[host].locations:
+                    path = {"path": "/", "pathType": "Prefix", "backend": default}
+                    self._add_path(ingress, host, path, wanted)
+
+    # --- paths
+
+    def _add_path(
+        self, ingress: Object, host: str, rule: dict[str, Any], wanted: Annotations
+    ) -> None:
+        path, kind = rule.get("path") or "/", rule["pathType"]
+        allowed = _QUOTABLE_PATH if kind == "ImplementationSpecific" else _STRICT_PATH
+        if not allowed.fullmatch(path):
+            self._note(
+                ingress,
+                "Path",
+                f"path {path!r} of host {host!r} is left out: a path of type {kind} is made of "
+                "letters, digits and . _ ~ - / (strict-validate-path-type)",
+            )
+            return
+        server = self._hosts[host]
+        key = (path, kind == "Exact")
+        if key in server.locations:
+            self._note(
+                ingress,
+                "Path",
+                f"path {path!r} of host {host!r} is left out: an older Ingress has it as well",
+            )
+            return
+        service = rule["backend"].get("service")
+        if service is None:
+            self._note(
+                ingress, "Backend", f"path {path!r} of host {host!r}: only Services are known here"
+            )
+            upstream = ""
+        else:
+            upstream = self._upstream(ingress, service, wanted)
+            if wanted.ssl_passthrough:
+                self._add_passthrough(ingress, host, path, service)
+        redirects = wanted.force_ssl_redirect or (wanted.ssl_redirect and bool(server.keypair))
+        server.locations[key] = Location(
+            path=path,
+            exact=key[1],
+            upstream=upstream,
+            protocol=wanted.backend_protocol,
+            redirects=redirects,
+            connect_timeout_s=wanted.connect_timeout_s,
+            send_timeout_s=wanted.send_timeout_s,
+            read_timeout_s=wanted.read_timeout_s,
+            body_size=wanted.body_size,
+        )
+
+    def _add_passthrough(
+        self, ingress: Object, host: str, path: str, backend: dict[str, Any]
+    ) -> None:
+        if host == CATCH_ALL or path != "/":
+            self._note(
+                ingress,
+                "Passthrough",
+                f"ssl-passthrough of path {path!r}, host {host!r} has no effect: TLS that is not "
+                'ended shows a host name and no path, so it takes a host and the path "/"',
+            )
+            return
+        service, port = self._port(ingress, backend)
+        address = (service or {}).get("spec", {}).get("clusterIP") or "None"
+        if port is None or address == "None":
+            return
+        self._passthroughs.setdefault(host, Passthrough(host=host, place=(address, port["port"])))
+
+    # --- endpoints
+
+    def _port(
+        self, ingress: Object, backend: dict[str, Any]
+    ) -> tuple[Object | None, dict[str, Any] | None]:
+        namespace, name = ingress["metadata"]["namespace"], backend["name"]
+        service = self._store.find("services", name, namespace)
+        if service is None:
+            self._note(ingress, "Backend", f"Service {name!r} is not there: 503")
+            return None, None
+        asked = backend.get("port") or {}
+        for port in service["spec"].get("ports") or ():
+            if asked.get("name") == port.get("name", "") or asked.get("number") == port["port"]:
+                return service, port
+        told = ", ".join(
+            f"{port.get('name', '')}:{port['port']}" for port in service["spec"].get("ports") or ()
+        )
+        self._note(
+            ingress,
+            "Backend",
+            f"Service {name!r} has no port {asked.get('name') or asked.get('number')!r}, it has "
+            f"{told or 'none'}: 503",
+        )
+        return service, None
+
+    def _upstream(self, ingress: Object, backend: dict[str, Any], wanted: Annotations) -> str:
+        """Return the name of a backend's upstream; empty if it has no endpoints."""
+        service, port = self._port(ingress, backend)
+        if service is None or port is None:
+            return ""
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+        address = service["spec"].get("clusterIP") or "None"
+        if wanted.service_upstream and address != "None":
+            full = f"{namespace}-{name}-{port['port']}-service"
+            places: tuple[Place, ...] = ((address, port["port"]),)
+        else:
+            full = f"{namespace}-{name}-{port['port']}"
+            places = tuple(sorted(set(self._endpoints(namespace, name, port.get("name", "")))))
+        if not places:
+            self._note(ingress, "Backend", f"Service {name!r} has no ready endpoint: 503")
+            return ""
+        self._upstreams[full] = Upstream(name=full, places=places)
+        return full
+
+    def _endpoints(self, namespace: str, service: str, port_name: str) -> Iterator[Place]:
+        for piece in self._store.list(SLICES, namespace):
+            if (piece["metadata"].get("labels") or {}).get(SERVICE_LABEL) != service:
+                continue
+            for port in piece.get("ports") or ():
+                if port.get("name", "") == port_name:
+                    yield from _ready(piece, port["port"])
+
+    # --- certificates
+
+    def _certificate(self, ingress: Object, host: str) -> str:
+        """Return the name of the certificate to present for *host*; empty: the fake one."""
+        entries = ingress["spec"].get("tls") or ()
+        if not entries:
+            return ""
+        named = next((each for each in entries if host in (each.get("hosts") or ())), None)
+        if named is not None:
+            secret = named.get("secretName") or ""
+            found = self._keypair(ingress, host, secret) if secret else None
+        else:
+            # No entry lists the host: the first whose certificate covers it is taken.
+            secret, found = self._covering(ingress, host, entries)
+        if found is None:
+            return ""
+        if not covers(found, host):
+            self._fake(
+                ingress,
+                host,
+                f"the certificate in secret {secret!r} is for {', '.join(found.names) or 'no name'}"
+                f", not for {host!r}",
+            )
+            return ""
+        if found.expires < self._now:
+            self._note(
+                ingress,
+                "Certificate",
+                f"the certificate in secret {secret!r} for host {host!r} expired at "
+                f"{found.expires:%Y-%m-%d %H:%M:%S} UTC; it is presented all the same",
+            )
+        elif found.expires < self._now + _EXPIRES_SOON:
+            self._note(
+                ingress,
+                "Certificate",
+                f"the certificate in secret {secret!r} for host {host!r} is about to expire, at "
+                f"{found.expires:%Y-%m-%d %H:%M:%S} UTC",
+            )
+        name = f"{ingress['metadata']['namespace']}-{secret}"
+        self._keypairs[name] = found.pem
+        return name
+
+    def _covering(
+        self, ingress: Object, host: str, entries: Iterable[dict[str, Any]]
+    ) -> tuple[str, Keypair | None]:
+        for entry in entries:
+            secret = entry.get("secretName") or ""
+            found = self._keypair(ingress, host, secret) if secret else None
+            if found is not None and covers(found, host):
+                return secret, found
+        return "", None
+
+    def _keypair(self, ingress: Object, host: str, secret: str) -> Keypair | None:
+        namespace = ingress["metadata"]["namespace"]
+        found = self._store.find("secrets", secret, namespace)
+        if found is None:
+            self._fake(ingress, host, f"there is no secret {secret!r} in namespace {namespace!r}")
+            return None
+        try:
+            return keypair_of(found)
+        except KeypairError as error:
+            self._fake(ingress, host, f"secret {secret!r} cannot be used: {error}")
+            return None
+
+    def _fake(self, ingress: Object, host: str, why: str) -> None:
+        self._note(ingress, "Certificate", f"host {host!r} gets the {FAKE_NAME!r}: {why}")
+
+    def _note(self, ingress: Object, reason: str, message: str) -> None:
+        note = Note(ingress=ingress, reason=reason, message=message)
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _ready(piece: Object, port: int) -> Iterator[Place]:
+    """Yield the endpoints that are ready; ingress-nginx knows no others.
+
+    :source: ingress-nginx v1.15.1, internal/ingress/controller/endpointslices.go
+    """
+    for endpoint in piece.get("endpoints") or ():
+        # A condition that is not told is to be taken for true.
+        if endpoint.get("conditions", {}).get("ready") is not False:
+            yield endpoint["addresses"][0], port

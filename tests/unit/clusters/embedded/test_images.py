@@ -1,0 +1,74 @@
+"""What images stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_grpclb.clusters.embedded.images import ImageError, Images
+
+IMAGES = Images(
+    {
+        "envoyproxy/envoy": ["/opt/envoy", "--bind={ip}"],
+        "envoyproxy/envoy:v9": ["/opt/envoy9"],
+        "web": ["web", "--listen", "{ip}:{port}"],
+    }
+)
+
+
+def line(image: str, *, command: tuple[str, ...] = (), **more: Any) -> tuple[tuple[str, ...], bool]:
+    container = {"name": "main", "image": image, "ports": [{"containerPort": 80}], **more}
+    made = IMAGES.command_line(container, arguments=["-x"], command=command, ip="127.9.1.1")
+    return made.arguments, made.own
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "pytest-grpclb",
+        "pytest-grpclb:1.2",
+        "registry.example.com:5000/team/pytest-grpclb:latest",
+        "pytest-grpclb@sha256:0123",
+    ],
+)
+def test_the_own_image_is_known_under_any_registry_and_tag(image: str) -> None:
+    assert line(image) == (("-x",), True)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("envoyproxy/envoy:v8", ("/opt/envoy", "--bind=127.9.1.1", "-x")),
+        ("envoyproxy/envoy:v9", ("/opt/envoy9", "-x")),  # the most exact wins
+        ("registry:5000/web@sha256:0123", ("web", "--listen", "127.9.1.1:80", "-x")),
+    ],
+)
+def test_a_mapped_image_is_its_command_and_the_arguments(
+    image: str, expected: tuple[str, ...]
+) -> None:
+    assert line(image) == (expected, False)
+
+
+@pytest.mark.parametrize("image", ["pytest-grpclb", "web:1"])
+def test_a_command_takes_the_place_of_the_image_s_own(image: str) -> None:
+    assert line(image, command=("sleep",)) == (("sleep", "-x"), False)
+
+
+def test_an_unknown_image_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ImageError) as caught:
+        line("redis:7", command=("redis-server",))
+    assert str(caught.value) == (
+        "no command of this machine stands for the image 'redis:7', only for: envoyproxy/envoy, "
+        "envoyproxy/envoy:v9, pytest-grpclb, web; map it with the ini option "
+        "grpclb_embedded_images, or use --grpclb-cluster=kind"
+    )
+
+
+def test_a_port_is_needed_where_the_mapping_has_one() -> None:
+    with pytest.raises(ImageError) as caught:
+        line("web", ports=[])
+    assert str(caught.value) == (
+        "the command mapped to the image 'web' has {port} in '{ip}:{port}', but the container "
+        "'main' has no containerPort; give it one"
+    )
