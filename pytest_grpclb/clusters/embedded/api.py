@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Api", "Request", "Response"]
 
 _HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
+_POSTED = frozenset({"eviction", "token"})
+"""Subresources that are asked for something, with an object that is not kept."""
 _WRITTEN = frozenset({"", "scale", "status"})
 """Subresources that are written; the empty one is the object itself."""
 _CREATED = 201
@@ -167,7 +169,7 @@ class Api:
         verbs = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
         return (verbs.get(request.method, request.method.lower()),)
 
-    def _answer(self, request: Request, user: User) -> Answer:
+    def _answer(self, request: Request, user: User) -> Answer:  # noqa: PLR0911 - one for each verb
         described = self._describe(request)
         if described is not None:
             authorize(self._store, user, Act(verb=request.method.lower(), path=request.path))
@@ -182,7 +184,7 @@ class Api:
                 return self._list(request, place, query)
             case "POST" if place.subresource == "portforward":
                 return self._get(request, place, query)
-            case "POST" if not place.name or place.subresource == "eviction":
+            case "POST" if not place.name or place.subresource in _POSTED:
                 return self._create(request, place, query)
             case "PUT" | "PATCH" if place.name and place.subresource in _WRITTEN:
                 return self._change(request, place, query)
@@ -290,6 +292,9 @@ class Api:
             remove(self._store, place, options)
             told = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
             return Response(status=_CREATED, body=encode(told | {"code": _CREATED}))
+        if place.subresource == "token":
+            account = self._store.get(place.kind.name, place.name, place.namespace)
+            return Response(status=_CREATED, body=encode(self._accounts.request(account, body)))
         options_of_write = _write_options(request, query)
         made = self._writer.create(place, body, options_of_write)
         return self._written(request, place, query, made, options_of_write, _CREATED)

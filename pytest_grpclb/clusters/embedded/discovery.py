@@ -35,6 +35,7 @@ _SUBRESOURCES: Mapping[str, tuple[str, str, str, tuple[str, ...]]] = {
     "eviction": ("policy", "v1", "Eviction", ("create",)),
     "portforward": ("", "v1", "PodPortForwardOptions", ("create", "get")),
     "scale": ("autoscaling", "v1", "Scale", _STATUS_VERBS),
+    "token": ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
 }
 """Group, version, kind and verbs of the subresources whose objects are of a kind of their own."""
 

@@ -82,7 +82,12 @@ _ALL = (
         counted=("spec",),
     ),
     Kind(kind="Secret", plural="secrets"),
-    Kind(kind="ServiceAccount", plural="serviceaccounts", short_names=("sa",)),
+    Kind(
+        kind="ServiceAccount",
+        plural="serviceaccounts",
+        short_names=("sa",),
+        subresources=("token",),
+    ),
     Kind(
         kind="Service",
         plural="services",

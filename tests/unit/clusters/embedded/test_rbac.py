@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ class Cluster:
     """A store with roles, and the API over it."""
 
     def __init__(self) -> None:
-        self.store = Store()
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+        self.store = Store(now=lambda: self.time)
         for kind, obj in DEFAULTS:
             self.store.create(kind, obj)
         for name in ("team", "other"):
@@ -353,3 +355,52 @@ def test_the_pod_has_the_last_word_on_whether_it_gets_them(
 def test_an_account_that_is_not_there_gives_nothing(cluster: Cluster) -> None:
     with pytest.raises(NotFoundError, match=r'^serviceaccounts "gone" not found$'):
         cluster.accounts.files(pod(serviceAccountName="gone"))
+
+
+# --- tokens that are asked for
+
+
+TOKEN_PATH = "/api/v1/namespaces/team/serviceaccounts/balancer/token"
+
+
+def test_a_token_can_be_asked_for(cluster: Cluster) -> None:
+    body = b'{"kind": "TokenRequest", "spec": {"expirationSeconds": 600}}'
+    answer = cluster.ask("POST", TOKEN_PATH, token="of-the-admin", body=body)
+    assert isinstance(answer, Response)
+    assert answer.status == 201
+    told = json.loads(answer.body)
+    token = told["status"].pop("token")
+    assert told == {
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"name": "balancer", "namespace": "team"},
+        "spec": {"audiences": [], "expirationSeconds": 600},
+        "status": {"expirationTimestamp": "2026-01-01T00:10:00Z"},
+    }
+    assert token != cluster.accounts.token(cluster.account)
+    assert cluster.accounts.user(token) == BALANCER
+    cluster.time += timedelta(seconds=599)
+    assert cluster.accounts.user(token) == BALANCER
+    cluster.time += timedelta(seconds=1)
+    assert cluster.accounts.user(token) is None
+    assert cluster.accounts.user(cluster.accounts.token(cluster.account)) == BALANCER
+
+
+def test_asking_for_a_token_takes_the_right_to(cluster: Cluster) -> None:
+    assert cluster.refusal("POST", TOKEN_PATH, body=b"{}")["message"] == (
+        'serviceaccounts "balancer" is forbidden: User "system:serviceaccount:team:balancer" '
+        'cannot create resource "serviceaccounts/token" in API group "" in the namespace "team"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit"), [(599, "less than 10 minutes"), (2**32 + 1, "too long")]
+)
+def test_a_token_holds_for_a_sensible_time(cluster: Cluster, seconds: int, limit: str) -> None:
+    body = json.dumps({"spec": {"expirationSeconds": seconds}}).encode()
+    status = cluster.refusal("POST", TOKEN_PATH, token="of-the-admin", body=body)
+    assert (status["code"], status["message"]) == (
+        422,
+        'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: '
+        f"{seconds}: may not be {limit}",
+    )
