@@ -16,9 +16,21 @@ def test_new_pods_get_their_share_though_no_connection_ends(grpclb: Grpclb) -> N
 
 
 @pytest.mark.grpclb_only("lookaside")
+@pytest.mark.grpclb(max_connection_age_s=1)
 def test_a_rolling_restart_loses_no_call(grpclb: Grpclb) -> None:
+    restart_without_a_failed_call(grpclb)
+
+
+@pytest.mark.grpclb_only("lookaside")
+@pytest.mark.grpclb(max_connection_age_s=None)
+def test_a_rolling_restart_loses_no_call_though_connections_stay(grpclb: Grpclb) -> None:
+    """Clients have left a pod before it stops: they were told while it slept (preStop)."""
+    restart_without_a_failed_call(grpclb)
+
+
+def restart_without_a_failed_call(grpclb: Grpclb) -> None:
     with grpclb.traffic(rate=200) as traffic:
-        grpclb.restart()
+        grpclb.restart(until_ended=True)
         assert_rebalanced(traffic)
     assert_no_failed_calls(traffic.stop())
 
