@@ -216,7 +216,7 @@ class Container:
                 sandbox.warning("Failed", f'Failed to pull image "{image}": {error}')
                 self._wait_for("ErrImagePull", str(error))
                 await sandbox.stopping.wait()
-            except ConfigError as error:
+            except (ConfigError, OSError) as error:
                 sandbox.warning("Failed", f"Error: {error}")
                 self._wait_for("CreateContainerConfigError", str(error))
                 await unless(sandbox.stopping, asyncio.sleep(_CONFIG_RETRY_S))

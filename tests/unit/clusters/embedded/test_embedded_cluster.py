@@ -15,8 +15,8 @@ from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-BLOCK = 249
-"""None that clusters take by default."""
+# None that clusters take by default; one for each test, so that they may run at the same time.
+HELD_BLOCK, SLOW_BLOCK = 248, 249
 
 
 def test_it_needs_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +53,8 @@ def test_it_has_to_be_started(tmp_path: Path) -> None:
 
 
 def test_no_block_is_free(tmp_path: Path) -> None:
-    claim = claim_block([BLOCK])
-    cluster = EmbeddedCluster(tmp_path, blocks=[BLOCK])
+    claim = claim_block([HELD_BLOCK])
+    cluster = EmbeddedCluster(tmp_path, blocks=[HELD_BLOCK])
     try:
         cluster.start()
         with pytest.raises(ClusterStartError) as caught:
@@ -70,7 +70,7 @@ def test_no_block_is_free(tmp_path: Path) -> None:
 
 
 def test_it_is_not_ready_in_time(tmp_path: Path) -> None:
-    cluster = EmbeddedCluster(tmp_path, blocks=[BLOCK])
+    cluster = EmbeddedCluster(tmp_path, blocks=[SLOW_BLOCK])
     try:
         cluster.start()
         with pytest.raises(ClusterStartError) as caught:

@@ -16,8 +16,8 @@ from pytest_grpclb.clusters.embedded.network import (
 )
 from pytest_grpclb.errors import NoFreeBlockError
 
-# Clear of what running clusters claim, so that tests may run beside them.
-FIRST, SECOND = 250, 251
+# Clear of what running clusters claim, and of one another, so that tests may run side by side.
+FIRST, SECOND, KILLED = 250, 251, 247
 
 
 def test_a_block_is_claimed_once() -> None:
@@ -40,7 +40,7 @@ def test_a_block_is_claimed_once() -> None:
 def test_a_block_is_free_when_its_holder_was_killed() -> None:
     hold = (
         "from pytest_grpclb.clusters.embedded.network import claim_block; import sys\n"
-        f"claim = claim_block([{FIRST}]); print('held', flush=True); sys.stdin.read()"
+        f"claim = claim_block([{KILLED}]); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -48,10 +48,10 @@ def test_a_block_is_free_when_its_holder_was_killed() -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(NoFreeBlockError):
-            claim_block([FIRST])
+            claim_block([KILLED])
         holder.kill()
         holder.wait()
-    claim_block([FIRST]).release()
+    claim_block([KILLED]).release()
 
 
 def test_a_block_has_its_addresses_apart() -> None:
