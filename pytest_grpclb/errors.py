@@ -15,6 +15,7 @@ __all__ = [
     "NoFreeBlockError",
     "NotReadyError",
     "OptionError",
+    "PreflightError",
 ]
 
 
@@ -114,6 +115,15 @@ class NotReadyError(GrpclbError):
         )
         self.name, self.ready, self.wanted, self.timeout_s = name, ready, wanted, timeout_s
         self.details = details
+
+
+class PreflightError(GrpclbError):
+    """An ingress cannot lead calls to the backends as it is configured; nothing was sent."""
+
+    def __init__(self, ingress: str, *, host: str, mismatches: tuple[str, ...]) -> None:
+        lines = "".join(f"\n- {each}" for each in mismatches)
+        super().__init__(f"Ingress {ingress!r} does not lead {host!r} to the backends:{lines}")
+        self.ingress, self.host, self.mismatches = ingress, host, mismatches
 
 
 class InconclusiveError(GrpclbError):

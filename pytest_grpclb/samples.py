@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_grpclb.model import CallTemplate, Settings
+from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
 __all__ = ["GREETER_CALL", "greeter_values"]
 
@@ -12,10 +13,13 @@ GREETER_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
 """An empty request is a valid HelloRequest."""
 
 
-def greeter_values(settings: Settings, *, image: str) -> dict[str, Any]:
+def greeter_values(
+    settings: Settings, *, image: str, through_ingress: bool = False
+) -> dict[str, Any]:
     """Return values of ``charts/greeter`` for *settings*.
 
     :param image: the image of this package's own programs, REPOSITORY:TAG
+    :param through_ingress: whether the settings of the ingress hold: pods speak TLS where they say
     """
     repository, _, tag = image.rpartition(":")
     return {
@@ -24,5 +28,10 @@ def greeter_values(settings: Settings, *, image: str) -> dict[str, Any]:
         "maxConnectionAge": {
             "seconds": settings.max_connection_age_s,
             "graceSeconds": settings.max_connection_age_grace_s,
+        },
+        "tls": {
+            "secretName": BACKEND_SECRET
+            if through_ingress and settings.ingress.tls == "end-to-end"
+            else ""
         },
     }

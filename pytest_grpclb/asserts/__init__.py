@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pytest_grpclb.asserts.change import rebalance_deadline_s
 from pytest_grpclb.asserts.failures import assert_no_failed_calls
+from pytest_grpclb.asserts.ingress import (
+    IngressEntrance,
+    assert_ingress_reachable,
+    assert_redirects_to_https,
+    assert_tls_terminated,
+)
 from pytest_grpclb.asserts.rebalance import LiveTraffic, assert_rebalanced
 from pytest_grpclb.asserts.spread import (
     assert_even_spread,
@@ -14,13 +20,17 @@ from pytest_grpclb.asserts.spread import (
 )
 
 __all__ = [
+    "IngressEntrance",
     "LiveTraffic",
     "assert_even_spread",
+    "assert_ingress_reachable",
     "assert_no_calls_to",
     "assert_no_failed_calls",
     "assert_pinned",
     "assert_rebalanced",
+    "assert_redirects_to_https",
     "assert_share",
+    "assert_tls_terminated",
     "assert_weighted_spread",
     "rebalance_deadline_s",
 ]

@@ -17,6 +17,8 @@ __all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures"
 
 UNAVAILABLE = 14
 """gRPC status of a call whose connection broke."""
+INTERNAL = 13
+"""gRPC status of a call whose answer had begun when a proxy lost its connection to the backend."""
 
 
 def assert_no_failed_calls(traffic: Traffic) -> None:
@@ -53,9 +55,10 @@ def excused_failures(traffic: Traffic, window_s: float) -> frozenset[int]:
     kills = [event.at_s for event in traffic.events if event.kind is EventKind.KILL]
     calls = traffic.calls
     rows = zip(calls.sequence, calls.sent_s, calls.done_s, calls.status, strict=True)
+    broken = {UNAVAILABLE} if traffic.pickers is None else {UNAVAILABLE, INTERNAL}
     return frozenset(
         sequence
         for sequence, sent_s, done_s, status in rows
-        if status == UNAVAILABLE
+        if status in broken
         and any(sent_s <= kill_s + window_s and done_s >= kill_s for kill_s in kills)
     )

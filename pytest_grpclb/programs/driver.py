@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +35,19 @@ def main(argv: list[str]) -> int:
 
     :raises ProgramError: if the environment cannot be used or the port is taken
     """
-    options = serving.parser("driver", __doc__, port=50052).parse_args(argv)
+    flags = serving.parser("driver", __doc__, port=50052)
+    flags.add_argument(
+        "--attached",
+        action="store_true",
+        help="write the address to standard output, and end when standard input closes",
+    )
+    options = flags.parse_args(argv)
     serving.start_log()
-    asyncio.run(_serve(options.port))
+    asyncio.run(_serve(options.port, attached=options.attached))
     return 0
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, *, attached: bool) -> None:
     told = serving.ending()
     driver = Driver()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -54,6 +61,10 @@ async def _serve(port: int) -> None:
     address = serving.listen(server, port)
     await server.start()
     _LOG.info("listening on %s", address)
+    if attached:
+        sys.stdout.write(f"{address}\n")
+        sys.stdout.flush()
+        serving.end_with_input(told)
     await told.wait()
     _LOG.info("told to end")
     await health.enter_graceful_shutdown()

@@ -10,6 +10,7 @@ import math
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -40,10 +41,31 @@ def main(argv: list[str]) -> int:
         metavar="MS",
         help="wait so long before each answer",
     )
+    flags.add_argument(
+        "--tls",
+        type=Path,
+        metavar="DIRECTORY",
+        help="serve TLS with the tls.crt and tls.key in it, as a Secret is mounted",
+    )
     options = flags.parse_args(argv)
     serving.start_log()
-    asyncio.run(_serve(options.port, options.delay_s))
+    credentials = None if options.tls is None else _credentials(options.tls)
+    asyncio.run(_serve(options.port, options.delay_s, credentials))
     return 0
+
+
+def _credentials(directory: Path) -> Any:
+    """Return the TLS of a server whose certificate and key are in *directory*."""
+    try:
+        chain = (directory / "tls.crt").read_bytes()
+        key = (directory / "tls.key").read_bytes()
+    except OSError as error:
+        raise serving.ProgramError(
+            f"--tls={directory}: {error.filename}: {error.strerror}; mount a Secret of the type "
+            "kubernetes.io/tls there",
+            exit_code=serving.MISUSED,
+        ) from error
+    return grpc.ssl_server_credentials([(key, chain)])
 
 
 def _delay_s(text: str) -> float:
@@ -59,7 +81,7 @@ def _delay_s(text: str) -> float:
 
 
 class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Names the pod in the initial metadata of every unary answer, whatever the service."""
+    """Names the pod, and how it was reached, in the initial metadata of every unary answer."""
 
     def __init__(self, *, uid: str, name: str) -> None:
         self._metadata = (("grpclb-backend", uid), ("grpclb-backend-name", name))
@@ -70,7 +92,9 @@ class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return handler
 
         async def answer(request: Any, context: Any) -> Any:
-            await context.send_initial_metadata(self._metadata)
+            secured = context.auth_context().get("transport_security_type") == [b"ssl"]
+            transport = ("grpclb-transport", "tls" if secured else "plaintext")
+            await context.send_initial_metadata((*self._metadata, transport))
             return await handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(
@@ -78,7 +102,7 @@ class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         )
 
 
-async def _serve(port: int, delay_s: float) -> None:
+async def _serve(port: int, delay_s: float, credentials: Any) -> None:
     told = serving.ending()
     pod = os.environ.get("POD_NAME") or socket.gethostname()
     age_s = serving.seconds_from_environment("GRPC_MAX_CONNECTION_AGE")
@@ -120,7 +144,7 @@ async def _serve(port: int, delay_s: float) -> None:
         ),
         server,
     )
-    address = serving.listen(server, port)
+    address = serving.listen(server, port, credentials)
     await server.start()
     _LOG.info("listening on %s", address)
     await told.wait()

@@ -81,9 +81,10 @@ def start_log() -> None:
     )
 
 
-def listen(server: Any, port: int) -> str:
+def listen(server: Any, port: int, credentials: Any = None) -> str:
     """Have *server* listen on the pod's own address, or on all, and return "address:port".
 
+    :param credentials: the server's TLS; None: plaintext
     :raises ProgramError: if the address is none, or the port cannot be had
     """
     chosen = os.environ.get(LISTEN_IP, "")
@@ -91,7 +92,10 @@ def listen(server: Any, port: int) -> str:
     hosts = [_host(chosen)] if chosen else ["[::]", "0.0.0.0"]  # noqa: S104 - a pod serves its network
     for host in hosts:
         try:
-            return f"{host}:{server.add_insecure_port(f'{host}:{port}')}"
+            place = f"{host}:{port}"
+            if credentials is None:
+                return f"{host}:{server.add_insecure_port(place)}"
+            return f"{host}:{server.add_secure_port(place, credentials)}"
         except RuntimeError as error:  # gRPC's own log line, just above, has the system's reason
             failure = error
     raise ProgramError(
@@ -120,6 +124,17 @@ async def add_health(server: Any, service: str) -> Any:
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     return state
+
+
+def end_with_input(told: asyncio.Event) -> None:
+    """Have *told* set as well when standard input closes: whoever started this has ended."""
+
+    def read() -> None:
+        if not os.read(0, 1024):
+            asyncio.get_running_loop().remove_reader(0)
+            told.set()
+
+    asyncio.get_running_loop().add_reader(0, read)
 
 
 def ending() -> asyncio.Event:

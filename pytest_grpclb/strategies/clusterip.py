@@ -25,6 +25,7 @@ class ClusterIp:
     summary: str = "ClusterIP Service, one pod for each connection"
     mechanism: Mechanism = Mechanism.CONNECTION
     promises_rebalancing: bool = False
+    needs_connection_age: bool = True
     chart: Path | None = None
 
     def values(self, service: Service, settings: Settings) -> dict[str, Any]:  # noqa: ARG002

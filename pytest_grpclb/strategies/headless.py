@@ -25,6 +25,7 @@ class Headless:
     summary: str = "headless Service, round robin in the client"
     mechanism: Mechanism = Mechanism.ROUND_ROBIN
     promises_rebalancing: bool = True
+    needs_connection_age: bool = True
     chart: Path | None = None
 
     def values(self, service: Service, settings: Settings) -> dict[str, Any]:  # noqa: ARG002

@@ -32,6 +32,7 @@ class Lookaside:
     summary: str = "balancers that push the list of pods to clients (grpclb)"
     mechanism: Mechanism = Mechanism.ROUND_ROBIN
     promises_rebalancing: bool = True
+    needs_connection_age: bool = True
     chart: Path | None = None
 
     def values(self, service: Service, settings: Settings) -> dict[str, Any]:  # noqa: ARG002

@@ -39,6 +39,13 @@ class Strategy(Protocol):
         """Whether a client moves to new pods by itself, within the time that `timers` bounds."""
 
     @property
+    def needs_connection_age(self) -> bool:
+        """Whether clients learn of new pods only when servers end their connections.
+
+        If not, tests have servers without a max connection age, unless they ask for one.
+        """
+
+    @property
     def chart(self) -> Path | None:
         """The Helm chart that `values` are for; None: this package's own ``charts/strategy``.
 

@@ -1,0 +1,289 @@
+"""The ingress of one test: what it is, what it answers, and why it cannot."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.pods import selector_text
+from pytest_grpclb.errors import ApiError, PreflightError
+from pytest_grpclb.ingress import probes
+from pytest_grpclb.ingress.chain import (
+    Facts,
+    Spoken,
+    backend_of,
+    mismatches,
+    service_port,
+    wrong_class,
+)
+from pytest_grpclb.model import CallTemplate, Handshake, IngressAnswer, Redirect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_grpclb.clusters import Cluster
+    from pytest_grpclb.model import Manifest
+
+__all__ = ["Ingress"]
+
+_INGRESSES = Resource("networking.k8s.io/v1", "ingresses", namespaced=True)
+_CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
+_SERVICES = Resource("v1", "services", namespaced=True)
+_SLICES = Resource("discovery.k8s.io/v1", "endpointslices", namespaced=True)
+_SECRETS = Resource("v1", "secrets", namespaced=True)
+
+_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+_FAILURE = "NginxFailed"
+"""Reason of the event by which the embedded cluster's controller says that it has no nginx."""
+_RELOAD = "RELOAD"
+_SYNC = "Sync"
+"""Reason of the event by which ingress-nginx says that it has seen an Ingress."""
+_PAUSE_S = 0.02
+_GENERATIONS_S = 0.25
+"""nginx's old workers still take new connections for 0.1 s beside the new ones."""
+_FORBIDDEN = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingress:
+    """Where calls from outside come in; every question to it is asked anew."""
+
+    name: str
+    namespace: str
+    address: str
+    """ "host:port" of https, as this machine reaches it."""
+    http_address: str
+    host: str
+    """What clients call: SNI and authority."""
+    tls: str
+    """"terminate" or "end-to-end"."""
+    authority_pem: bytes = field(repr=False)
+    """Certificate of the authority that clients trust."""
+    certificate_der: bytes = field(repr=False)
+    """The certificate that was put into the Secret: what must be presented."""
+    call: CallTemplate
+    api: KubeApi = field(repr=False)
+    cluster: Cluster = field(repr=False)
+
+    @property
+    def backend_protocol(self) -> str:
+        """What the ingress is to speak to the pods, as ingress-nginx calls it."""
+        return "GRPCS" if self.tls == "end-to-end" else "GRPC"
+
+    # --- what clients see
+
+    def handshake(self) -> Handshake:
+        """Make a TLS connection and tell what was presented.
+
+        :raises OSError: if there is no connection, or no TLS on it
+        """
+        return probes.handshake(self.address, host=self.host, authority_pem=self.authority_pem)
+
+    def redirect(self) -> Redirect:
+        """Ask in plaintext and tell what was answered.
+
+        :raises OSError: if there is no connection, or no HTTP on it
+        """
+        return probes.redirect(self.http_address, host=self.host, path=self.call.method)
+
+    def answer(self) -> IngressAnswer:
+        """Send one call, then ask for the services (reflection), over one connection."""
+        credentials = grpc.ssl_channel_credentials(root_certificates=self.authority_pem)
+        options = [
+            ("grpc.ssl_target_name_override", self.host),
+            ("grpc.default_authority", self.host),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.use_local_subchannel_pool", 1),  # no connection that an earlier one has left
+        ]
+        with grpc.secure_channel(self.address, credentials, options=options) as channel:
+            method = channel.unary_unary(self.call.method)
+            metadata = self.call.metadata or None
+            call = method.future(self.call.request, timeout=self.call.timeout_s, metadata=metadata)
+            code = call.code()  # waits for the end
+            if code is not grpc.StatusCode.OK:
+                return IngressAnswer(status=code.name, details=call.details() or "")
+            told = dict(call.initial_metadata() or ())
+            return IngressAnswer(
+                status=code.name,
+                backend=str(told.get(self.call.backend_key, "")),
+                transport=str(told.get("grpclb-transport", "")),
+                services=_services(channel, self.call.timeout_s),
+            )
+
+    # --- what leads to the pods
+
+    def mismatches(self) -> list[str]:
+        """Compare all that lies between the host name and the pods; return what does not fit.
+
+        :raises ApiError: if there is no such Ingress, or the API cannot be reached
+        """
+        return mismatches(self._facts())
+
+    def check(self) -> None:
+        """Do nothing if the way to the pods is sound.
+
+        :raises PreflightError: if it is not: with each mismatch and the field to change
+        """
+        found = self.mismatches()
+        if found:
+            raise PreflightError(self.name, host=self.host, mismatches=tuple(found))
+
+    def wait_settled(self, timeout_s: float) -> None:
+        """Wait until calls are answered, or the way to the pods shows that none can be.
+
+        Raises nothing if neither comes true in time: the first assertion or run says why, at
+        length.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self._taken_up() and time.monotonic() < deadline_s:
+            time.sleep(_PAUSE_S)
+        since_s = None
+        while time.monotonic() < deadline_s and not self.mismatches():
+            if self.answer().status != "OK":
+                since_s = None
+            elif since_s is None:
+                since_s = time.monotonic()
+            elif time.monotonic() - since_s >= _GENERATIONS_S:
+                return
+            time.sleep(_PAUSE_S)
+
+    def _taken_up(self) -> bool:
+        """Tell whether the controller has done what it can, or will do nothing at all."""
+        facts = self._facts()
+        told = {each["reason"] for each in self._events(facts.ingress)}
+        return _served(facts.ingress) or bool({_SYNC, _FAILURE} & told) or bool(wrong_class(facts))
+
+    def reloads(self) -> int:
+        """Return how often the proxy began anew, its round robin as well, where that is told."""
+        ingress = self.api.get(_INGRESSES, self.namespace, self.name)
+        events = self._events(ingress)
+        return sum(each.get("count") or 1 for each in events if each["reason"] == _RELOAD)
+
+    def describe(self) -> str:
+        """Tell what people look at first: the Ingress, its events, what does not fit."""
+        import json
+
+        try:
+            ingress = self.api.get(_INGRESSES, self.namespace, self.name)
+            lines = [json.dumps(ingress, indent=2)]
+            lines += [f"{each['reason']}: {each['message']}" for each in self._events(ingress)]
+            lines += [f"mismatch: {each}" for each in self.mismatches()]
+        except ApiError as error:
+            return f"(the Ingress cannot be read: {error})"
+        return "\n".join(lines)
+
+    def _facts(self) -> Facts:
+        ingress = self.api.get(_INGRESSES, self.namespace, self.name)
+        service = self._service(ingress)
+        pods: Sequence[Manifest] = ()
+        slices: Sequence[Manifest] = ()
+        if service is not None:
+            name = service["metadata"]["name"]
+            slices = self.api.list(
+                _SLICES, self.namespace, selector=f"kubernetes.io/service-name={name}"
+            )
+            selector = service["spec"].get("selector")
+            if selector:
+                pods = self.api.list(PODS, self.namespace, selector=selector_text(selector))
+        return Facts(
+            ingress=ingress,
+            host=self.host,
+            path=self.call.method,
+            now=dt.datetime.now(dt.UTC),
+            classes=self._readable(_CLASSES),
+            service=service,
+            slices=slices,
+            pods=pods,
+            secrets=self._secrets(ingress),
+            spoken=self._spoken(ingress, service, slices),
+            complaints=[
+                each["message"]
+                for each in self._events(ingress)
+                if each["reason"] == _FAILURE and not _served(ingress)
+            ],
+        )
+
+    def _service(self, ingress: Manifest) -> Manifest | None:
+        backend = backend_of(ingress, self.host, self.call.method)
+        if backend is None or "service" not in backend:
+            return None
+        try:
+            return self.api.get(_SERVICES, self.namespace, backend["service"]["name"])
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def _secrets(self, ingress: Manifest) -> list[Manifest] | None:
+        names = {
+            each.get("secretName")
+            for each in ingress["spec"].get("tls") or ()
+            if self.host in (each.get("hosts") or ())
+        }
+        found = self._readable(_SECRETS)
+        if found is None:  # not everywhere: then in the one namespace where it should be
+            found = self._readable(_SECRETS, self.namespace)
+        if found is None:
+            return None
+        return [each for each in found if each["metadata"]["name"] in names]
+
+    def _readable(self, where: Resource, namespace: str = "") -> list[Manifest] | None:
+        try:
+            return list(self.api.list(where, namespace))
+        except ApiError as error:
+            if error.status not in _FORBIDDEN:
+                raise
+            return None
+
+    def _spoken(
+        self, ingress: Manifest, service: Manifest | None, slices: Sequence[Manifest]
+    ) -> dict[str, Spoken]:
+        """Ask one ready endpoint: all are of one Deployment."""
+        backend = backend_of(ingress, self.host, self.call.method)
+        port = service_port(service, backend) if service and backend else None
+        if port is None:
+            return {}
+        for piece in slices:
+            numbers = [
+                each["port"]
+                for each in piece.get("ports") or ()
+                if each.get("name", "") == port.get("name", "")
+            ]
+            for endpoint in piece.get("endpoints") or ():
+                pod = (endpoint.get("targetRef") or {}).get("name")
+                if numbers and pod and endpoint.get("conditions", {}).get("ready") is not False:
+                    address = endpoint["addresses"][0]
+                    with self.cluster.reach(self.namespace, pod, address, numbers[0]) as place:
+                        return {pod: probes.spoken_at(place)}
+        return {}
+
+    def _events(self, ingress: Manifest) -> list[Mapping[str, Any]]:
+        uid = ingress["metadata"]["uid"]
+        events = self.api.list(EVENTS, self.namespace)
+        return [each for each in events if each["involvedObject"].get("uid") == uid]
+
+
+def _served(ingress: Manifest) -> bool:
+    return bool(ingress.get("status", {}).get("loadBalancer", {}).get("ingress"))
+
+
+def _services(channel: Any, timeout_s: float) -> tuple[str, ...]:
+    """Return what reflection lists; nothing if the server has none."""
+    ask = channel.stream_stream(
+        _REFLECTION,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    try:
+        for response in ask(iter([request]), timeout=timeout_s):
+            return tuple(each.name for each in response.list_services_response.service)
+    except grpc.RpcError:
+        pass
+    return ()
