@@ -73,7 +73,8 @@ def make_secrets(
     keypair = authority.issue(*names, expired=settings.certificate == "expired")
     namespace = service.namespace
     if settings.tls == "end-to-end":
-        backend = authority.issue(service.host(service.name), f"*.{service.host(service.name)}")
+        # The host as well: with ssl-passthrough it is the pods' certificate that clients see.
+        backend = authority.issue(service.host(service.name), host)
         api.apply([tls_secret(BACKEND_SECRET, backend)], namespace=namespace)
     made = Secrets(authority_pem=authority.pem, keypair=keypair)
     if settings.certificate == "missing":

@@ -275,7 +275,7 @@ def _check_spoken(
         seen = "is not set, which is HTTP" if given is None else f"is {given!r}"
         yield (
             f"annotation {PROTOCOL} {seen}, but pod {pod!r} speaks {spoken.value} on targetPort "
-            f"{target!r}, which is answered with 502; set it to {needed!r}"
+            f"{target!r}, so that every call fails; set it to {needed!r}"
         )
 
 
