@@ -164,6 +164,9 @@ class EndpointWatch:
                 self._back_off(f"the API refuses: {refusal}")
             except (_BrokenError, OSError, http.client.HTTPException) as error:
                 self._back_off(f"the API cannot be reached: {error or type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 - to follow no longer, unseen, would be worse
+                self._version = ""
+                self._back_off(f"the API says what cannot be read: {error!r}")
             finally:
                 if self._connection is not None:
                     self._connection.close()

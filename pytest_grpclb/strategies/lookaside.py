@@ -24,6 +24,12 @@ _PUSH_S = 0.5
 class Lookaside:
     """Round robin in the client, over the list of servers that a balancer gives it.
 
+    A client that loses its balancer goes on with its last list, and turns to another one at once,
+    or after a second where its first attempt still met the dying connection. gRPC's C core asks DNS
+    for balancers only when a stream to one ends: if all those die that it knows of before it has
+    reached one, it stays with that list until a call to a balancer times out, which
+    ``grpc.grpclb_call_timeout_ms`` bounds, or a pod is lost.
+
     :source: gRPC, "Load Balancing in gRPC", lookaside; gRFC A5
     """
 

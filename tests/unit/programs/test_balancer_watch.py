@@ -17,6 +17,7 @@ from .scripted_api import (
     TOKEN,
     ScriptedApi,
     Watched,
+    answers,
     hang_up,
     lists,
     refuses,
@@ -275,6 +276,38 @@ def test_a_refusal_that_is_no_status_is_told_by_its_code(
     following.listed()
     begin(following).end()
     assert "the API refuses: 502 Bad Gateway; trying again in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b'{"type": "ADDED"}\n', "KeyError('object')"),
+        (b'{"type": "ADDED", "object": {"metadata": {}}}\n', "KeyError('name')"),
+        (b'["what"]\n', "TypeError('list indices must be integers or slices, not str')"),
+    ],
+)
+def test_events_that_cannot_be_read_are_told_and_it_lists_anew(
+    following: Following, caplog: pytest.LogCaptureFixture, sent: bytes, told: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    watched = begin(following, ONE)
+    assert following.servers() == ["10.0.0.1:50051"]
+    watched.send_raw(sent)
+    watched.end()
+    begin(following, TWO).end()
+    assert following.servers() == ["10.0.0.2:50051"]
+    assert f"the API says what cannot be read: {told}; trying again in" in caplog.text
+
+
+def test_an_answer_that_is_no_list_is_told(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    following.api.steps.put(answers(200, {"hello": "from a captive portal"}))
+    following.listed()
+    begin(following, ONE).end()
+    assert following.servers() == ["10.0.0.1:50051"]
+    assert "the API says what cannot be read: KeyError('items'); trying again in" in caplog.text
 
 
 def test_the_token_is_read_anew(following: Following) -> None:
