@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "ApiError",
     "ChartError",
     "ClusterStartError",
     "ClusterUnavailableError",
+    "CommandError",
     "DriverError",
     "GrpclbError",
     "HelmMissingError",
@@ -46,6 +53,15 @@ class ClusterStartError(GrpclbError):
         tail = f"\nits last log lines:\n{log}" if log else ""
         super().__init__(f"cluster provider {provider!r} did not start: {reason}{tail}")
         self.provider, self.reason, self.log = provider, reason, log
+
+
+class CommandError(GrpclbError):
+    """A program of this machine, such as kind or docker, failed."""
+
+    def __init__(self, command: Sequence[str], *, what: str, output: str = "") -> None:
+        tail = f"; it said:\n{output}" if output else ""
+        super().__init__(f"`{shlex.join(command)}` {what}{tail}")
+        self.command, self.what, self.output = tuple(command), what, output
 
 
 class NoFreeBlockError(GrpclbError):

@@ -19,7 +19,23 @@ def _embedded(request: ClusterRequest) -> Cluster:
     return EmbeddedCluster(request.directory, images=request.embedded_images)
 
 
-PROVIDERS: Mapping[str, Provider] = {"embedded": _embedded}
+def _kubeconfig(request: ClusterRequest) -> Cluster:
+    from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
+
+    return KubeconfigCluster(request)
+
+
+def _kind(request: ClusterRequest) -> Cluster:
+    from pytest_grpclb.clusters.kind import KindProvider
+
+    return KindProvider(request)
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "embedded": _embedded,
+    "kind": _kind,
+    "kubeconfig": _kubeconfig,
+}
 
 
 def find(name: str, providers: Mapping[str, Provider] = PROVIDERS) -> Provider:

@@ -67,15 +67,32 @@ class KubeApi:
         """
         from kubernetes import client, config
 
-        self._configuration = client.Configuration()
+        configuration = client.Configuration()
         config.load_kube_config(
             str(kubeconfig),
             context=context,
-            client_configuration=self._configuration,
+            client_configuration=configuration,
             persist_config=False,
             temp_file_path=None if scratch is None else str(scratch),
         )
-        self._client = client.ApiClient(self._configuration)
+        self._use(configuration)
+
+    def without_credentials(self) -> KubeApi:
+        """Return a connection to the same API that says nothing of who asks."""
+        from kubernetes import client
+
+        stranger = KubeApi.__new__(KubeApi)
+        ours, theirs = self._configuration, client.Configuration()
+        for name in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name", "proxy"):
+            setattr(theirs, name, getattr(ours, name))
+        stranger._use(theirs)
+        return stranger
+
+    def _use(self, configuration: Any) -> None:
+        from kubernetes import client
+
+        self._configuration = configuration
+        self._client = client.ApiClient(configuration)
         self._pool = self._client.rest_client.pool_manager
         self._resources: dict[tuple[str, str], Resource] = {}
 
@@ -209,9 +226,10 @@ class KubeApi:
         way: Json = {"http_no_proxy": ["*"]}
         if proxy is not None:
             way = {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port}
-        websocket = WebSocket(sslopt={name: value for name, value in tls.items() if value is not None})
+        given = {name: value for name, value in tls.items() if value is not None}
+        websocket = WebSocket(sslopt=given)
         try:
-            websocket.connect(
+            websocket.connect(  # type: ignore[no-untyped-call]
                 "ws" + settings.host.removeprefix("http") + path,
                 header=self._headers(),
                 subprotocols=[subprotocol],
@@ -290,11 +308,19 @@ class KubeApi:
         return items
 
     def delete(
-        self, where: Resource, namespace: str, name: str, *, grace_s: int | None = None
+        self,
+        where: Resource,
+        namespace: str,
+        name: str,
+        *,
+        grace_s: int | None = None,
+        uid: str = "",
     ) -> None:
         """Delete one object; one that is gone already is no error.
 
         :param grace_s: for pods: 0 kills at once; None: as the pod says
+        :param uid: only the object that has this UID; empty: whichever has the name
+        :raises ApiError: if the API refuses it; status 409: another has the name by now
         """
         body: Json = {
             "apiVersion": "v1",
@@ -303,6 +329,8 @@ class KubeApi:
         }
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
+        if uid:
+            body["preconditions"] = {"uid": uid}
         try:
             self.request("DELETE", where.path(namespace, name), body=body)
         except ApiError as error:

@@ -54,7 +54,7 @@ def forwarded(api: KubeApi, namespace: str, pod: str, port: int) -> Iterator[str
     with socket.create_server(("127.0.0.1", 0)) as listener:
         forwarder = _Forwarder(api, url, listener)
         try:
-            yield "127.0.0.1:{}".format(listener.getsockname()[1])
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
             forwarder.close()
 

@@ -40,7 +40,8 @@ class ClusterRequest:
     """Images of this machine that pods will use, REPOSITORY:TAG."""
     kubeconfig: str = ""
     context: str = ""
-    kind_program: Path | None = None
+    kind_program: str = ""
+    """Where kind is; empty: it is looked for."""
     kind_image: str = ""
     kind_config: Path | None = None
     kind_name: str = ""

@@ -82,7 +82,8 @@ def forward(pod: Object, ports: str, headers: Mapping[str, str]) -> ForwardRespo
     name, status = pod["metadata"]["name"], pod.get("status", {})
     if status.get("phase") != "Running":
         raise StatusError(
-            f"unable to forward port because pod is not running. Current status={status.get('phase')}"
+            "unable to forward port because pod is not running. "
+            f"Current status={status.get('phase')}"
         )
     digest = hashlib.sha1(key.encode() + _KEY_SALT, usedforsecurity=False).digest()
     return ForwardResponse(

@@ -1,0 +1,319 @@
+"""A real Kubernetes in containers, by kind: one cluster for a run and all its xdist workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pytest_grpclb.clusters import image as own_image
+from pytest_grpclb.clusters.engine import Engine, find_engine, find_kind, run
+from pytest_grpclb.clusters.kind_config import merged
+from pytest_grpclb.clusters.sharing import Share, shared_directory
+from pytest_grpclb.clusters.termination import Termination
+from pytest_grpclb.errors import (
+    ClusterStartError,
+    ClusterUnavailableError,
+    CommandError,
+    OptionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.protocol import ClusterRequest
+
+__all__ = ["KindProvider"]
+
+_NAME = "kind"
+_DNS_CACHE_S = 30.0
+"""CoreDNS as kubeadm sets it up: its records' TTL, and its cache's.
+
+:source: Kubernetes documentation, "Customizing DNS Service", the default Corefile
+"""
+_CREATE_S = 600.0
+"""A node image of 1 GB to pull, a minute or two to start; beyond this something hangs."""
+_READY_S = 180
+"""What kind waits for the control plane (``--wait``)."""
+_ATTEMPTS = 3
+"""Of creating: ports that kind finds free may be taken by another before Docker takes them."""
+_PORT_TAKEN = ("port is already allocated", "address already in use")
+"""In what kind says when a port of the host is taken.
+
+:source: moby, ``libnetwork/portallocator``; rootlessport of podman
+"""
+
+
+class KindProvider:
+    """A cluster in containers of this machine.
+
+    It is created once per run under a lock, and deleted by the last xdist worker; one that was
+    there already under the name asked for is used and left. The user's kubeconfig and contexts are
+    not touched: the cluster has a kubeconfig of its own.
+    """
+
+    dns_cache_s = _DNS_CACHE_S
+    ingress_workers = None
+
+    def __init__(self, request: ClusterRequest) -> None:
+        self._request = request
+        self.name = request.kind_name or f"grpclb-{request.run}"
+        self.context = f"kind-{self.name}"
+        self.programs_image = request.image
+        self.kind: Any = None
+        """pytest-kind's KindCluster, after `wait`."""
+        self._folder: Path | None = None
+        self._program: Path | None = None
+        self._engine: Engine | None = None
+        self._share: Share | None = None
+        self._api: KubeApi | None = None
+        self._termination = Termination()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Return the file that leads to the API; all workers of the run share it."""
+        assert self._folder is not None, "start() comes first"
+        return self._folder / f"{self.name}.kubeconfig"
+
+    # --- its life
+
+    def start(self) -> None:
+        """Find what it takes; the cluster is created by `wait`.
+
+        :raises ClusterUnavailableError: if pytest-kind, kind or a container engine is missing
+        :raises OptionError: if the user's configuration file cannot be used
+        """
+        self._config()
+        if not _has_pytest_kind():
+            raise ClusterUnavailableError(
+                _NAME,
+                reason="pytest-kind is not installed",
+                advice="install it with: pip install 'pytest-grpclb[kind]'",
+            )
+        self._engine = find_engine(_NAME)
+        self._program = find_kind(self._request.kind_program)
+        self._folder = shared_directory(_NAME)
+        self._termination.open()
+
+    def wait(self, timeout_s: float = _CREATE_S) -> None:
+        """Create the cluster, unless another worker has or it was there, and load its images.
+
+        :raises ClusterStartError: if that fails; with what kind or the engine said
+        """
+        from pytest_grpclb.clusters.kube import KubeApi
+
+        assert self._folder is not None, "start() comes first"
+        try:
+            Share.end_abandoned(self._folder, self._delete)
+            self._share = Share(self._folder, self.name)
+            if not self.programs_image:
+                files = own_image.content()
+                self.programs_image = own_image.reference(files)
+            self._share.join(lambda: self._make(timeout_s))
+            self.kind = self._kind_cluster()
+            self.kind.create()  # finds that it is there
+        except CommandError as error:
+            raise ClusterStartError(_NAME, reason=str(error)) from error
+        self._api = KubeApi(self.kubeconfig, self.context, scratch=self._request.directory)
+
+    def close(self) -> None:
+        """Have the cluster deleted if this worker was the last to use it."""
+        api, self._api = self._api, None
+        if api is not None:
+            api.close()
+        share, self._share = self._share, None
+        if share is not None and share.leave(self._end, keep=self._request.keep()):
+            self._request.tell(
+                f"grpclb: kept kind cluster {self.name!r}; its kubeconfig: {self.kubeconfig}; "
+                f"delete it with: {self._deletion()}"
+            )
+        self._termination.close()
+
+    # --- what a cluster offers
+
+    def reach(
+        self, namespace: str, pod: str, address: str, port: int
+    ) -> AbstractContextManager[str]:
+        """Give the "host:port" of a port-forward to a pod's port."""
+        from pytest_grpclb.clusters.portforward import forwarded
+
+        del address
+        assert self._api is not None, "wait() comes first"
+        return forwarded(self._api, namespace, pod, port)
+
+    def ingress_files(self) -> Mapping[str, str]:
+        """Return none: what the ingress controller does is in its pods' logs."""
+        return {}
+
+    def ingress_address(self, *, https: bool) -> str:
+        """Give the port of this machine that kind maps to the node's own 443 or 80.
+
+        :raises ClusterUnavailableError: if it has no ingress controller of class nginx, or the
+            cluster was created without that mapping
+        """
+        from pytest_grpclb.clusters.kube import Resource
+
+        assert self._api is not None, "wait() comes first"
+        classes = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
+        found = {each["metadata"]["name"] for each in self._api.list(classes)}
+        if "nginx" not in found:
+            raise ClusterUnavailableError(
+                _NAME,
+                reason=f"no ingress controller of class 'nginx' is installed in {self.name!r}",
+                advice="install ingress-nginx, or use --grpclb-cluster=embedded",
+            )
+        return self.host_port(443 if https else 80)
+
+    def host_port(self, port: int) -> str:
+        """Give the "host:port" of this machine that kind maps to a *port* of the node.
+
+        :raises ClusterUnavailableError: if there is none
+        """
+        assert self._engine is not None, "start() comes first"
+        try:
+            told = self._engine.run("port", f"{self.name}-control-plane", f"{port}/tcp")
+        except CommandError as error:
+            raise ClusterUnavailableError(
+                _NAME,
+                reason=f"port {port} of {self.name!r} is not mapped to this machine: {error}",
+                advice="delete the cluster, so that it is created with the mapping",
+            ) from error
+        return told.splitlines()[0]
+
+    def deletion_command(self, namespace: str) -> str:
+        """Return the command that deletes the cluster, and with it all that was kept in it."""
+        del namespace
+        return self._deletion()
+
+    # --- making and deleting
+
+    def _make(self, timeout_s: float) -> bool:
+        """Create the cluster and load its images; return whether it is this run's own."""
+        ours = self.name not in self._clusters()
+        if ours:
+            self._create(timeout_s)
+        else:
+            # Also mends what KindCluster stumbles over: a kubeconfig of its own that is empty.
+            self._run("export", "kubeconfig", self._named, self._kubeconfig_flag)
+        self.kubeconfig.chmod(0o600)
+        self._load()
+        return ours
+
+    def _create(self, timeout_s: float) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with tempfile.TemporaryDirectory(prefix="pytest-grpclb-kind-") as folder:
+                    config = Path(folder) / "kind.yaml"
+                    config.write_text(yaml.safe_dump(self._config()))
+                    self._run(
+                        *("create", "cluster", self._named, self._kubeconfig_flag),
+                        *(f"--config={config}", f"--wait={_READY_S}s", "--retain"),
+                        timeout_s=timeout_s,
+                    )
+            except CommandError as error:
+                self._save_logs()
+                self._delete(self.name)
+                collided = any(text in error.output for text in _PORT_TAKEN)
+                if not collided or attempt == _ATTEMPTS:
+                    raise
+            except BaseException:  # Ctrl-C: what there is of it goes
+                self._delete(self.name)
+                raise
+            else:
+                return
+
+    def _load(self) -> None:
+        """Bring the images to the nodes by archives, which every engine and image store can do."""
+        assert self._engine is not None
+        if not self._engine.has_image(self.programs_image):
+            if self._request.image:
+                raise self._no_image("--grpclb-image", self._request.image)
+            own_image.build(self._engine, self.programs_image, own_image.content())
+        for name in self._request.load_images:
+            if not self._engine.has_image(name):
+                raise self._no_image("--grpclb-load-image", name)
+        with tempfile.TemporaryDirectory(prefix="pytest-grpclb-images-") as folder:
+            archive = str(Path(folder) / "image.tar")
+            for name in dict.fromkeys((self.programs_image, *self._request.load_images)):
+                self._engine.run("image", "save", f"--output={archive}", name)
+                self._run("load", "image-archive", archive, self._named)
+                Path(archive).unlink(missing_ok=True)
+
+    def _no_image(self, option: str, name: str) -> OptionError:
+        assert self._engine is not None
+        engine = self._engine.name
+        expected = f"an image that {engine} has; `{engine} pull {name}` fetches it"
+        return OptionError(option, name, expected=expected)
+
+    def _end(self) -> None:
+        self.kind = None
+        self._delete(self.name)
+        self.kubeconfig.unlink(missing_ok=True)
+
+    def _delete(self, name: str) -> None:
+        assert self._folder is not None
+        kubeconfig = self._folder / f"{name}.kubeconfig"
+        self._run("delete", "cluster", f"--name={name}", f"--kubeconfig={kubeconfig}")
+        kubeconfig.unlink(missing_ok=True)
+
+    def _save_logs(self) -> None:
+        """Save what explains that the cluster did not come up; that may well fail, too."""
+        if self._request.artifacts is not None:
+            folder = self._request.artifacts / f"kind-{self.name}"
+            with contextlib.suppress(CommandError):
+                self._run("export", "logs", str(folder.absolute()), self._named)
+
+    # --- kind
+
+    @property
+    def _named(self) -> str:
+        return f"--name={self.name}"
+
+    @property
+    def _kubeconfig_flag(self) -> str:
+        return f"--kubeconfig={self.kubeconfig}"
+
+    def _run(self, *arguments: str, timeout_s: float | None = None) -> str:
+        assert self._program is not None, "start() comes first"
+        return run(self._program, *arguments, timeout_s=timeout_s).stdout
+
+    def _clusters(self) -> list[str]:
+        return self._run("get", "clusters").split()
+
+    def _deletion(self) -> str:
+        variable = "KIND_EXPERIMENTAL_PROVIDER"
+        before = f"{variable}={os.environ[variable]} " if os.environ.get(variable) else ""
+        return before + shlex.join([str(self._program), "delete", "cluster", self._named])
+
+    def _config(self) -> dict[str, Any]:
+        path, image = self._request.kind_config, self._request.kind_image
+        if path is None:
+            return merged(None, image=image)
+        source = str(path)
+        try:
+            user = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            expected = f"a YAML file with a configuration of kind; it says: {error}"
+            raise OptionError("--grpclb-kind-config", source, expected=expected) from error
+        if not isinstance(user, dict):
+            raise OptionError("--grpclb-kind-config", source, expected="a mapping in the file")
+        return merged(user, image=image, source=source)
+
+    def _kind_cluster(self) -> Any:
+        from pytest_kind import KindCluster
+
+        with contextlib.chdir(self._request.directory):  # it makes .pytest-kind where it is made
+            return KindCluster(self.name, kubeconfig=self.kubeconfig, kind_path=self._program)
+
+
+def _has_pytest_kind() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("pytest_kind") is not None

@@ -1,0 +1,146 @@
+"""An existing cluster, by a context of a kubeconfig that the user has named."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.clusters.termination import Termination
+from pytest_grpclb.errors import (
+    ApiError,
+    ClusterStartError,
+    ClusterUnavailableError,
+    OptionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.protocol import ClusterRequest
+
+__all__ = ["KubeconfigCluster"]
+
+_NAME = "kubeconfig"
+_DNS_CACHE_S = 30.0
+"""CoreDNS as kubeadm sets it up: its records' TTL, and its cache's.
+
+:source: Kubernetes documentation, "Customizing DNS Service", the default Corefile
+"""
+
+
+class KubeconfigCluster:
+    """A cluster that somebody else runs. Only namespaces with the run's label are made and deleted.
+
+    It needs no right on anything outside namespaces but to get, create and delete those; with the
+    right to list them, it deletes what runs that died have left behind.
+    """
+
+    dns_cache_s = _DNS_CACHE_S
+    ingress_workers = None
+
+    def __init__(self, request: ClusterRequest) -> None:
+        self._request = request
+        self.programs_image = request.image
+        self.context = request.context
+        self._api: KubeApi | None = None
+        self._termination = Termination()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Return the file, or files joined as ``KUBECONFIG`` joins them, that lead to the API."""
+        given = self._request.kubeconfig or os.environ.get("KUBECONFIG", "")
+        return Path(given or "~/.kube/config").expanduser()
+
+    def start(self) -> None:
+        """Check that the context is there; nothing is sent yet.
+
+        :raises OptionError: if there is no such file or context
+        """
+        from kubernetes import config
+
+        source = "--grpclb-kubeconfig"
+        try:
+            contexts, _ = config.list_kube_config_contexts(str(self.kubeconfig))
+        except config.ConfigException as error:
+            expected = "a kubeconfig file; it says: " + str(error)
+            raise OptionError(source, str(self.kubeconfig), expected=expected) from error
+        names = [each["name"] for each in contexts]
+        if self.context not in names:
+            raise OptionError(
+                "--grpclb-context",
+                self.context,
+                expected=f"one of the contexts of {self.kubeconfig}: {', '.join(names)}",
+            )
+        self._termination.open()
+
+    def wait(self, timeout_s: float = 30.0) -> None:
+        """Return when the API answers; delete what runs that died have left behind.
+
+        :raises ClusterStartError: if it does not answer, or not let the user in
+        """
+        from pytest_grpclb.clusters.kube import KubeApi
+        from pytest_grpclb.clusters.namespaces import delete_abandoned
+
+        api = self._api = KubeApi(self.kubeconfig, self.context, scratch=self._request.directory)
+        try:
+            api.request("GET", "/version", timeout_s=timeout_s)
+            deleted = delete_abandoned(api)
+        except ApiError as error:
+            if error.status != 403:
+                reason = f"context {self.context!r} of {self.kubeconfig}: {error}"
+                raise ClusterStartError(_NAME, reason=reason) from error
+            self._request.tell(
+                "grpclb: namespaces of runs that died were not looked for, "
+                "because this user may not list namespaces"
+            )
+        else:
+            for name in deleted:
+                self._request.tell(f"grpclb: deleted namespace {name!r} of a run that died")
+
+    def reach(
+        self, namespace: str, pod: str, address: str, port: int
+    ) -> AbstractContextManager[str]:
+        """Give the "host:port" of a port-forward to a pod's port."""
+        from pytest_grpclb.clusters.portforward import forwarded
+
+        del address
+        assert self._api is not None
+        return forwarded(self._api, namespace, pod, port)
+
+    def ingress_files(self) -> Mapping[str, str]:
+        """Return none: the ingress controller is not the run's."""
+        return {}
+
+    def ingress_address(self, *, https: bool) -> str:
+        """Say that it is not known where calls from outside enter.
+
+        :raises ClusterUnavailableError: always
+        """
+        del https
+        raise ClusterUnavailableError(
+            _NAME,
+            reason="it is not known where the ingress of an existing cluster listens",
+            advice="use --grpclb-cluster=kind or embedded for strategies that need an ingress",
+        )
+
+    def deletion_command(self, namespace: str) -> str:
+        """Return the command that deletes a namespace that was kept."""
+        return shlex.join(
+            [
+                "kubectl",
+                f"--kubeconfig={self.kubeconfig}",
+                f"--context={self.context}",
+                *("delete", "namespace", namespace),
+            ]
+        )
+
+    def close(self) -> None:
+        """Let go of the connection; namespaces were deleted one by one."""
+        api, self._api = self._api, None
+        if api is not None:
+            api.close()
+        self._termination.close()

@@ -1,0 +1,72 @@
+"""Namespaces that a run makes for its tests: labelled, and never another's touched."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pytest_grpclb.clusters.kube import NAMESPACES
+from pytest_grpclb.errors import ApiError
+
+if TYPE_CHECKING:
+    from pytest_grpclb.clusters.kube import KubeApi
+
+__all__ = ["create_namespace", "delete_abandoned", "delete_namespace"]
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "pytest-grpclb"
+RUN_LABEL = "pytest-grpclb/run"
+
+ABANDONED_AFTER = timedelta(hours=6)
+"""Each test has a namespace of its own, and no single test takes this long: its run has died."""
+
+
+def create_namespace(api: KubeApi, name: str, *, run: str) -> None:
+    """Create a namespace that carries the run's label.
+
+    :raises ApiError: if it exists already and is not this run's, or may not be created
+    """
+    metadata = {"name": name, "labels": {MANAGED_BY: MANAGER, RUN_LABEL: run}}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    try:
+        api.request("POST", NAMESPACES.path(), body=manifest, repeatable=True)
+    except ApiError as error:
+        # A first try may have made it though its answer was lost.
+        if error.status != 409 or _run_of(api.get(NAMESPACES, "", name)) != run:
+            raise
+
+
+def delete_namespace(api: KubeApi, name: str, *, run: str) -> None:
+    """Delete a namespace if it carries the run's label; what it holds goes after it.
+
+    :raises ApiError: if the API refuses that, or cannot be reached
+    """
+    try:
+        found = api.get(NAMESPACES, "", name)
+    except ApiError as error:
+        if error.status in {403, 404}:  # it was never made
+            return
+        raise
+    if _run_of(found) == run:
+        api.delete(NAMESPACES, "", name, uid=found["metadata"]["uid"])
+
+
+def delete_abandoned(api: KubeApi, *, now: datetime | None = None) -> tuple[str, ...]:
+    """Delete what runs left behind that died; return the names.
+
+    :raises ApiError: if namespaces may not be listed (status 403), or one not deleted
+    """
+    limit = (now or datetime.now(UTC)) - ABANDONED_AFTER
+    deleted = []
+    for found in api.list(NAMESPACES, selector=f"{MANAGED_BY}={MANAGER},{RUN_LABEL}"):
+        metadata = found["metadata"]
+        made_at = datetime.fromisoformat(metadata["creationTimestamp"])
+        if made_at < limit and "deletionTimestamp" not in metadata:
+            api.delete(NAMESPACES, "", metadata["name"], uid=metadata["uid"])
+            deleted.append(metadata["name"])
+    return tuple(deleted)
+
+
+def _run_of(namespace: dict[str, Any]) -> str:
+    labels = namespace["metadata"].get("labels", {})
+    return str(labels.get(RUN_LABEL, "")) if labels.get(MANAGED_BY) == MANAGER else ""

@@ -1,0 +1,94 @@
+"""What a cluster's network must do, seen by real clients: calls sent by the driver, in a pod.
+
+:source: Kubernetes DNS-Based Service Discovery, version 1.1.0; Kubernetes documentation, "Virtual
+    IPs and Service Proxies"
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.handle import Grpclb, install
+from pytest_grpclb.outside import OutsideDriver
+from pytest_grpclb.samples import GREETER_CALL
+from pytest_grpclb.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_grpclb.conformance.subject import Subject
+
+__all__ = [
+    "check_cluster_ip_pins_a_connection",
+    "check_headless_name_resolves_to_every_ready_pod",
+    "check_service_records_lead_to_named_ports",
+]
+
+_CALLS = 200
+"""That one of up to ten backends gets none of so many random picks: less than one in 10**8."""
+
+
+def check_headless_name_resolves_to_every_ready_pod(subject: Subject) -> None:
+    """A headless Service's name has one address for each ready pod, also after a change."""
+    with _installed(subject, "headless") as grpclb:
+        assert _who_answers(grpclb) == _ready(grpclb)
+        grpclb.scale(subject.replicas + 1)
+        # A new run has new channels, but the cluster's DNS may go on giving what it gave before.
+        if subject.cluster.dns_cache_s:
+            with grpclb.traffic(rate=50) as traffic:
+                deadline_s = traffic.now_s() + subject.cluster.dns_cache_s + subject.timeout_s
+                while traffic.now_s() < deadline_s:
+                    seen = {uid for uid, calls in traffic.snapshot().counts().items() if calls}
+                    if seen >= _ready(grpclb):
+                        break
+                    traffic.wait(1.0)
+        assert _who_answers(grpclb) == _ready(grpclb)
+
+
+def check_cluster_ip_pins_a_connection(subject: Subject) -> None:
+    """All calls of one connection to a ClusterIP reach one and the same pod."""
+    with _installed(subject, "clusterip") as grpclb:
+        assert len(_who_answers(grpclb)) == 1
+
+
+def check_service_records_lead_to_named_ports(subject: Subject) -> None:
+    """SRV records of a headless Service's named port lead to its pods: balancers are found so.
+
+    Without an answer the client falls back to a ClusterIP, by which one pod answers all.
+    """
+    with _installed(subject, "lookaside") as grpclb:
+        assert _who_answers(grpclb) == _ready(grpclb)
+
+
+@contextmanager
+def _installed(subject: Subject, strategy: str) -> Iterator[Grpclb]:
+    settings = replace(subject.settings, max_connection_age_s=None)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        outside = OutsideDriver(scratch / "driver.log")  # not started: no call is from outside
+        yield install(
+            stack,
+            cluster=subject.cluster,
+            api=subject.api,
+            strategy=STRATEGIES[strategy],
+            settings=settings,
+            manifests=subject.manifests,
+            namespace=subject.namespace,
+            call=GREETER_CALL,
+            outside=outside,
+            run=subject.run,
+        )
+
+
+def _who_answers(grpclb: Grpclb) -> set[str]:
+    traffic = grpclb.drive(calls=_CALLS, channels=1)
+    assert not traffic.failures, traffic.failures
+    return {uid for uid, calls in traffic.counts().items() if calls}
+
+
+def _ready(grpclb: Grpclb) -> set[str]:
+    return {backend.uid for backend in grpclb.backends()}

@@ -1,0 +1,105 @@
+"""Stands in for kind.
+
+:source: kind v0.31.0, ``pkg/cmd``, ``pkg/cluster/internal/create``, ``.../kubeconfig``
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.stand_ins.world import fail, split, world
+
+_RUN = (
+    'ERROR: failed to create cluster: command "docker run --name {name}-control-plane ..." failed '
+    "with error: exit status 125\n\nCommand Output: 924bc56918b8\n"
+    "docker: Error response from daemon: failed to set up container networking: driver failed "
+    "programming external connectivity on endpoint {name}-control-plane: "
+    "Bind for 127.0.0.1:40080 failed: port is already allocated"
+)
+
+
+def write_kubeconfig(known: dict[str, Any], name: str, path: str) -> None:
+    """Merge the cluster into a kubeconfig, as its current context."""
+    config = json.loads(Path(known["kubeconfig"]).read_text())
+    context = f"kind-{name}"
+    config["current-context"] = context
+    for key in ("clusters", "users", "contexts"):
+        config[key][0]["name"] = context
+    config["contexts"][0]["context"] = {"cluster": context, "user": context}
+    target = Path(path)
+    text = target.read_text() if target.exists() else ""
+    before = yaml.safe_load(text) or {}
+    for key in ("clusters", "users", "contexts"):
+        others = [each for each in before.get(key) or () if each["name"] != context]
+        config[key] = others + config[key]
+    target.write_text(yaml.safe_dump(config))
+
+
+def create(known: dict[str, Any], flags: dict[str, str]) -> None:
+    name, clusters = flags["name"], known.setdefault("clusters", {})
+    config = yaml.safe_load(Path(flags["config"]).read_text())
+    sys.stderr.write(f'Creating cluster "{name}" ...\n')
+    if name in clusters:
+        fail(
+            "ERROR: failed to create cluster: node(s) already exist for a cluster with the name "
+            f'"{name}"'
+        )
+    known["config"] = config
+    wanted = config["nodes"][0]["extraPortMappings"]
+    mappings = {
+        f"{each['containerPort']}/tcp": each.get("hostPort") or 40000 + each["containerPort"]
+        for each in wanted
+    }
+    if "retain" in flags:
+        clusters[name] = mappings
+    if known.get("port_collisions", 0):
+        known["port_collisions"] -= 1
+        fail(_RUN.format(name=name))
+    if known.get("kubeadm_fails"):
+        fail('ERROR: failed to create cluster: failed to init node with kubeadm: command "docker"')
+    clusters[name] = mappings
+    write_kubeconfig(known, name, flags["kubeconfig"])
+
+
+def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> str:  # noqa: PLR0911 - one for each command
+    clusters = known.setdefault("clusters", {})
+    name = flags.get("name", "kind")
+    match words:
+        case ["get", "clusters"]:
+            if not clusters:
+                sys.stderr.write("No kind clusters found.\n")
+            return "".join(f"{each}\n" for each in sorted(clusters))
+        case ["create", "cluster"]:
+            create(known, flags)
+            return ""
+        case ["delete", "cluster"]:
+            sys.stderr.write(f'Deleting cluster "{name}" ...\n')
+            clusters.pop(name, None)
+            return ""
+    if name not in clusters:
+        fail(f'ERROR: no nodes found for cluster "{name}"')
+    match words:
+        case ["export", "kubeconfig"]:
+            write_kubeconfig(known, name, flags["kubeconfig"])
+            return f'Set kubectl context to "kind-{name}"\n'
+        case ["export", "logs", folder]:
+            node = Path(folder) / f"{name}-control-plane"
+            node.mkdir(parents=True)
+            (node / "kubelet.log").write_text("kubelet: no cgroups\n")
+            return f"Exporting logs for cluster {name!r} to:\n{folder}\n"
+        case ["load", "image-archive", archive]:
+            if not Path(archive).is_file():
+                fail(f"ERROR: stat {archive}: no such file or directory")
+            known.setdefault("loaded", []).append(Path(archive).read_text())
+            return ""
+    return fail(f'ERROR: unknown command "{" ".join(words)}" for "kind"')
+
+
+if __name__ == "__main__":
+    with world("kind") as known:
+        sys.stdout.write(answer(known, *split(sys.argv[1:])))
