@@ -16,7 +16,8 @@ EMPTY = "def test_nothing(): pass\n"
         (
             ["--grpclb-strategy=heedless"],
             "--grpclb-strategy: 'heedless' cannot be used; "
-            "expected one of headless, clusterip, all",
+            "expected one of headless, clusterip, lookaside, grpclb, envoy-sidecar, "
+            "ingress-nginx, all",
         ),
         (
             ["--grpclb-strategy=headless,,clusterip"],
@@ -25,7 +26,8 @@ EMPTY = "def test_nothing(): pass\n"
         ),
         (
             ["--grpclb-cluster=minikube"],
-            "--grpclb-cluster: 'minikube' cannot be used; expected one of embedded",
+            "--grpclb-cluster: 'minikube' cannot be used; "
+            "expected one of embedded, kind, kubeconfig",
         ),
         (
             ["--grpclb-replicas=0"],
@@ -89,7 +91,7 @@ def test_a_bad_ini_setting_is_named_like_the_option(pytester: pytest.Pytester) -
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.lines[0] == (
         "ERROR: --grpclb-strategy: 'round_robin' cannot be used; "
-        "expected one of headless, clusterip, all"
+        "expected one of headless, clusterip, lookaside, grpclb, envoy-sidecar, ingress-nginx, all"
     )
 
 
@@ -105,5 +107,8 @@ def test_an_embedded_image_needs_a_command(pytester: pytest.Pytester) -> None:
 def test_the_header_says_in_one_line_what_verdicts_mean(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest("--grpclb-strategy=all")
     result.stdout.fnmatch_lines(
-        ["grpclb: headless, clusterip on embedded; alpha 1e-06, power 0.999 at skew 1.5"]
+        [
+            "grpclb: headless, clusterip, lookaside, envoy-sidecar, ingress-nginx on embedded; "
+            "alpha 1e-06, power 0.999 at skew 1.5"
+        ]
     )
