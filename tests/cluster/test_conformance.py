@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ from pytest_grpclb.conformance import CHECKS, Subject
 from pytest_grpclb.model import Settings
 from pytest_grpclb.samples import greeter_values
 
+from .stand_ins import StandIns
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,7 +29,7 @@ RUN = "conformance-main"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=["embedded", "kubeconfig"])
+@pytest.fixture(scope="module", params=["embedded", "kind", "kubeconfig"])
 def cluster(
     request: pytest.FixtureRequest,
     embedded_cluster: EmbeddedCluster,
@@ -41,13 +45,22 @@ def cluster(
         kubeconfig=str(embedded_cluster.kubeconfig),
         context=embedded_cluster.context,
     )
-    made = PROVIDERS[request.param](asked)
-    try:
-        made.start()
-        made.wait()
-        yield made
-    finally:
-        made.close()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "kind":
+            asked = replace(asked, image="")  # it is built, as stand-ins build
+            patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("tmp")))
+            stand_ins = StandIns.install(
+                tmp_path_factory.mktemp("stand-ins") / "it",
+                kubeconfig=embedded_cluster.kubeconfig,
+            )
+            patch.setenv("PATH", stand_ins.path_variable())
+        made = PROVIDERS[request.param](asked)
+        try:
+            made.start()
+            made.wait()
+            yield made
+        finally:
+            made.close()
 
 
 @pytest.fixture(scope="module")

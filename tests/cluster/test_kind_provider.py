@@ -1,0 +1,272 @@
+"""The kind provider, on programs that stand in for kind and docker."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from pytest_grpclb.clusters import ClusterRequest
+from pytest_grpclb.clusters.kind import KindProvider
+from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError, OptionError
+
+from .stand_ins import StandIns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
+
+
+@pytest.fixture
+def stand_ins(
+    embedded_cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> StandIns:
+    made = StandIns.install(tmp_path / "stand-ins", kubeconfig=embedded_cluster.kubeconfig)
+    monkeypatch.setenv("PATH", made.path_variable())
+    monkeypatch.delenv("KIND_EXPERIMENTAL_PROVIDER", raising=False)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return made
+
+
+@pytest.fixture
+def provider(stand_ins: StandIns, tmp_path: Path) -> Iterator[Callable[..., KindProvider]]:
+    """Make providers as the workers of one run would, each with a folder of its own."""
+    made: list[KindProvider] = []
+
+    def make(**what: object) -> KindProvider:
+        folder = tmp_path / f"worker{len(made)}"
+        folder.mkdir()
+        asked = replace(ClusterRequest(directory=folder, run="abc123"), **what)  # type: ignore[arg-type]
+        made.append(KindProvider(asked))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def begin(cluster: KindProvider) -> KindProvider:
+    cluster.start()
+    cluster.wait()
+    return cluster
+
+
+def creations(stand_ins: StandIns) -> int:
+    return len(stand_ins.asked("kind create cluster"))
+
+
+def test_workers_of_a_run_share_one_cluster_and_the_last_one_out_deletes_it(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, tmp_path: Path
+) -> None:
+    first, second = begin(provider(worker="gw0")), begin(provider(worker="gw1"))
+    assert first.context == second.context == "kind-grpclb-abc123"
+    assert creations(stand_ins) == 1
+    assert len(stand_ins.asked("docker build")) == 1
+    first.close()
+    assert list(stand_ins.get()["clusters"]) == ["grpclb-abc123"]
+    assert KubeApi(second.kubeconfig, second.context).list(NAMESPACES)
+    second.close()
+    assert stand_ins.get()["clusters"] == {}
+    left = {path.name for path in (tmp_path / "tmp").rglob("*") if path.is_file()}
+    assert left == {"lock"}
+
+
+def test_the_cluster_is_created_with_its_ports_its_label_and_a_pinned_node(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, tmp_path: Path
+) -> None:
+    begin(provider())
+    [node] = stand_ins.get()["config"]["nodes"]
+    assert node["image"].startswith("kindest/node:v1.35.0@sha256:")
+    assert node["labels"] == {"ingress-ready": "true"}
+    assert [each["containerPort"] for each in node["extraPortMappings"]] == [80, 443, 30052]
+    [command] = stand_ins.asked("kind create cluster")
+    kubeconfig = tmp_path / "tmp"
+    assert f"--kubeconfig={kubeconfig}" in command
+    assert command.endswith("--wait=180s --retain")
+
+
+def test_an_existing_cluster_is_used_by_its_name_and_left(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(clusters={"mine": {"80/tcp": 8080}})
+    used = begin(provider(kind_name="mine"))
+    assert KubeApi(used.kubeconfig, used.context).list(NAMESPACES)
+    assert used.kind.name == "mine"  # a KindCluster, for tests that want kubectl
+    used.close()
+    assert creations(stand_ins) == 0
+    assert stand_ins.asked("kind delete") == []
+    assert list(stand_ins.get()["clusters"]) == ["mine"]
+
+
+def test_a_named_cluster_that_is_not_there_is_created_and_deleted(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(clusters={"mine": {}})
+    begin(provider(kind_name="new")).close()
+    assert creations(stand_ins) == 1
+    assert list(stand_ins.get()["clusters"]) == ["mine"]
+
+
+def test_ports_that_collide_are_chosen_anew(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(port_collisions=2)
+    begin(provider())
+    assert creations(stand_ins) == 3
+    assert len(stand_ins.asked("kind delete cluster")) == 2  # what --retain had left
+
+
+def test_ports_that_go_on_colliding_are_an_error_in_kinds_words(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(port_collisions=99)
+    cluster = provider()
+    cluster.start()
+    with pytest.raises(ClusterStartError, match="port is already allocated"):
+        cluster.wait()
+    assert creations(stand_ins) == 3
+
+
+def test_a_cluster_that_does_not_come_up_leaves_its_logs_and_is_deleted(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, tmp_path: Path
+) -> None:
+    stand_ins.set(kubeadm_fails=True)
+    cluster = provider(artifacts=tmp_path / "artifacts")
+    cluster.start()
+    with pytest.raises(ClusterStartError) as caught:
+        cluster.wait()
+    cluster.close()
+    told = str(caught.value)
+    assert told.startswith("cluster provider 'kind' did not start: `")
+    assert "ended with exit code 1; it said:" in told
+    assert "failed to init node with kubeadm" in told
+    logs = tmp_path / "artifacts" / "kind-grpclb-abc123"
+    kubelet = logs / "grpclb-abc123-control-plane" / "kubelet.log"
+    assert kubelet.read_text() == "kubelet: no cgroups\n"
+    assert stand_ins.get()["clusters"] == {}
+
+
+def test_a_kept_cluster_stays_with_the_command_that_deletes_it(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    told: list[str] = []
+    # The worker that wants it kept need not be the last one out.
+    wants = begin(provider(worker="gw0", keep=lambda: True, tell=told.append))
+    other = begin(provider(worker="gw1", tell=told.append))
+    wants.close()
+    kubeconfig = other.kubeconfig
+    other.close()
+    program = stand_ins.programs / "kind"
+    assert told == [
+        f"grpclb: kept kind cluster 'grpclb-abc123'; its kubeconfig: {kubeconfig}; "
+        f"delete it with: {program} delete cluster --name=grpclb-abc123"
+    ]
+    assert list(stand_ins.get()["clusters"]) == ["grpclb-abc123"]
+    assert KubeApi(kubeconfig, "kind-grpclb-abc123").list(NAMESPACES)
+    # Nor is it taken for what a run that died has left behind.
+    begin(provider(run="later")).close()
+    assert list(stand_ins.get()["clusters"]) == ["grpclb-abc123"]
+
+
+def test_what_a_run_that_died_left_behind_is_deleted_at_the_next_start(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(clusters={"mine": {}})
+    died = begin(provider(run="died"))
+    share, died._share = died._share, None
+    assert share is not None
+    assert share._users is not None
+    share._users.close()  # as the kernel does when a process is killed
+    begin(provider(run="next"))
+    assert sorted(stand_ins.get()["clusters"]) == ["grpclb-next", "mine"]
+
+
+def test_images_are_loaded_by_archive_once_a_run(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(images=["shop/server:1", "programs:7"])
+    cluster = begin(provider(image="programs:7", load_images=("shop/server:1", "programs:7")))
+    assert cluster.programs_image == "programs:7"
+    assert stand_ins.get()["loaded"] == ["programs:7", "shop/server:1"]
+    assert stand_ins.asked("docker build") == []
+    assert all("image-archive" in line for line in stand_ins.asked("kind load"))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (
+            {"image": "programs:7"},
+            "--grpclb-image: 'programs:7' cannot be used; expected an image that docker has; "
+            "`docker pull programs:7` fetches it",
+        ),
+        (
+            {"load_images": ("shop/server:1",)},
+            "--grpclb-load-image: 'shop/server:1' cannot be used; expected an image that docker "
+            "has; `docker pull shop/server:1` fetches it",
+        ),
+    ],
+)
+def test_an_image_that_is_not_there_is_named(
+    provider: Callable[..., KindProvider],
+    stand_ins: StandIns,
+    what: dict[str, object],
+    message: str,
+) -> None:
+    cluster = provider(**what)
+    cluster.start()
+    with pytest.raises(OptionError) as caught:
+        cluster.wait()
+    assert str(caught.value) == message
+    cluster.close()
+    assert stand_ins.get()["clusters"] == {}
+
+
+def test_the_users_kubeconfig_and_other_clusters_are_not_touched(
+    provider: Callable[..., KindProvider],
+    stand_ins: StandIns,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = tmp_path / "config"
+    theirs.write_text("current-context: work\n")
+    monkeypatch.setenv("KUBECONFIG", str(theirs))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    stand_ins.set(clusters={"theirs": {}})
+    cluster = begin(provider())
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    assert [each["name"] for each in config["contexts"]] == ["kind-grpclb-abc123"]
+    assert cluster.kubeconfig.stat().st_mode & 0o777 == 0o600
+    cluster.close()
+    assert theirs.read_text() == "current-context: work\n"
+    assert not (tmp_path / "home").exists()
+    assert list(stand_ins.get()["clusters"]) == ["theirs"]
+
+
+def test_the_ingress_is_where_the_engine_has_mapped_it(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    cluster = begin(provider())
+    assert cluster.host_port(443) == "127.0.0.1:40443"
+    with pytest.raises(ClusterUnavailableError, match="port 81 of 'grpclb-abc123' is not mapped"):
+        cluster.host_port(81)
+
+
+def test_an_engine_that_does_not_answer_is_no_engine(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(engine_is_down=True)
+    with pytest.raises(ClusterUnavailableError) as caught:
+        provider().start()
+    assert str(caught.value) == (
+        f"cluster provider 'kind' cannot be used here: {stand_ins.programs / 'docker'} does not "
+        "work: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+        "Is the docker daemon running?; start docker, or use --grpclb-cluster=embedded"
+    )
