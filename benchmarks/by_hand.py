@@ -1,8 +1,9 @@
 """Round robin over three servers, checked by hand: no cluster, no plugin, nothing of this project.
 
-What a capable engineer puts into a CI script, and so the yardstick of the plugin's cold start.
+What a capable engineer writes for CI, and so the yardstick of the plugin's cold start.
 
     python benchmarks/by_hand.py
+    python -m pytest benchmarks/by_hand.py
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def check(ports: list[int]) -> Counter[str]:
     return counts
 
 
-def main() -> None:
+def test_round_robin_over_three_servers() -> None:
     """Start the servers, check them, and print the counts."""
     servers = [
         subprocess.Popen([sys.executable, __file__, f"server-{number}"], stdout=subprocess.PIPE)
@@ -77,11 +78,11 @@ def main() -> None:
     finally:
         for server in servers:
             server.kill()
-            server.wait()
+            server.communicate()
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         serve(sys.argv[1])
     else:
-        main()
+        test_round_robin_over_three_servers()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import textwrap
 import xml.etree.ElementTree as ET
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEPLOYMENT = """
 apiVersion: apps/v1

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DEADLINE_S = 30.0
 """Far beyond what anything here takes: only a hang reaches it."""
@@ -70,7 +72,7 @@ def users_of(folder: Path) -> set[int]:
             continue
         try:
             links = [process / "cwd", *(process / "fd").iterdir()]
-            if any(os.readlink(link).startswith(f"{folder}/") for link in links):
+            if any(str(link.readlink()).startswith(f"{folder}/") for link in links):
                 found.add(int(process.name))
         except OSError:  # it has ended meanwhile, or is somebody else's
             continue
@@ -94,7 +96,7 @@ def running(pytester: pytest.Pytester, test: str) -> Iterator[tuple[subprocess.P
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     environment.pop("PYTEST_DEBUG_TEMPROOT", None)
-    with open(pytester.path / "output", "wb") as output:
+    with (pytester.path / "output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest"], env=environment, stdout=output, stderr=output
         )
@@ -114,9 +116,7 @@ def assert_nothing_is_left(pytester: pytest.Pytester, temporary: Path) -> None:
 
 
 @pytest.mark.parametrize(("test", "status"), [(PASSES, 0), (FAILS, 1)], ids=["passes", "fails"])
-def test_after_a_run_that_ends_by_itself(
-    pytester: pytest.Pytester, test: str, status: int
-) -> None:
+def test_after_a_run_that_ends_by_itself(pytester: pytest.Pytester, test: str, status: int) -> None:
     with running(pytester, test) as (process, temporary):
         assert process.wait(DEADLINE_S) == status
         assert users_of(temporary) == set()
