@@ -127,3 +127,33 @@ def test_artifacts_have_the_configuration_in_force_and_the_hosts(
     assert driver.name.endswith("-driver.log")
     assert "listening on" in driver.read_text()
     assert envoy.name.endswith("-envoy.log")
+
+
+def test_envoys_log_has_a_line_for_each_failed_call_that_says_why(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    pytester.makepyfile(
+        textwrap.dedent(
+            """
+            import pytest
+            from pytest_grpclb import assert_no_failed_calls
+
+            @pytest.mark.grpclb(replicas=1)
+            def test_fails(grpclb):
+                grpclb.scale(0)
+                assert_no_failed_calls(grpclb.drive(calls=5))
+            """
+        )
+    )
+    result = pytester.runpytest_subprocess(
+        "--grpclb-strategy=envoy-sidecar", f"--grpclb-artifacts={tmp_path}"
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no healthy upstream*"])
+    [folder] = tmp_path.iterdir()
+    [log] = folder.glob("grpclb-driver-*-envoy.log")
+    lines = [line.partition("] ")[2] for line in log.read_text().splitlines()]
+    assert len(lines) == 5
+    for line in lines:
+        assert line.startswith("/helloworld.Greeter/SayHello Unavailable UH upstream - after ")
+        assert line.endswith(" ms: no_healthy_upstream -")

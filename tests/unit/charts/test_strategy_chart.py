@@ -108,7 +108,7 @@ def test_without_a_selector_the_chart_says_what_is_missing(strategy: str) -> Non
         (
             {"strategy": "random"},
             "at '/strategy': value must be one of 'headless', 'clusterip', 'lookaside', "
-            "'ingress-nginx'",
+            "'envoy-sidecar', 'ingress-nginx'",
         ),
         ({"backend": BACKEND | {"port": 0}}, "at '/backend/port': minimum: got 0, want 1"),
         (
