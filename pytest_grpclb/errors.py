@@ -82,7 +82,8 @@ class ApiError(GrpclbError):
         self, verb: str, path: str, *, status: int, reason: str = "", message: str = ""
     ) -> None:
         told = ": ".join(part for part in (reason, message) if part) or "no message"
-        super().__init__(f"{verb} {path}: the Kubernetes API answered {status}: {told}")
+        answered = f"answered {status}" if status else "does not answer"
+        super().__init__(f"{verb} {path}: the Kubernetes API {answered}: {told}")
         self.verb, self.path, self.status = verb, path, status
         self.reason, self.message = reason, message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from tests.cluster.faulty_api import Fault, FaultyApi
 from tests.cluster.stand_ins import StandIns
 
 if TYPE_CHECKING:
@@ -196,6 +198,27 @@ def test_a_run_that_is_interrupted_deletes_what_it_made(
             assert process.wait(DEADLINE_S) == pytest.ExitCode.INTERRUPTED
         finally:
             process.kill()
+    assert namespaces() == set()
+
+
+def test_a_run_survives_an_api_that_fails_at_each_first_request(
+    pytester: pytest.Pytester, existing: EmbeddedCluster, namespaces: Callable[[], set[str]]
+) -> None:
+    faults = itertools.cycle((Fault(reset=True), Fault(status=429), Fault(status=503)))
+    met: set[tuple[str, str]] = set()
+
+    def plan(verb: str, path: str) -> Fault | None:
+        what = verb, path.partition("?")[0]
+        if what in met or "portforward" in path:
+            return None
+        met.add(what)
+        return next(faults)
+
+    pytester.makepyfile(test_it=PASSES)
+    with FaultyApi(existing.kubeconfig, pytester.path, plan) as proxy:
+        options = [*existing_options(existing), f"--grpclb-kubeconfig={proxy.leads_here}"]
+        run(pytester, *options).assert_outcomes(passed=1)
+    assert {verb for verb, _ in met} >= {"GET", "POST", "PATCH", "DELETE"}
     assert namespaces() == set()
 
 
