@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
+    from contextlib import ExitStack
 
+    from pytest_grpclb.clusters import Cluster
+    from pytest_grpclb.clusters.pods import PodState
     from pytest_grpclb.model import Manifest
 
-__all__ = ["Sidecar", "admin_port"]
+__all__ = ["Sidecar", "admin_port", "open_sidecar"]
 
 _ADMIN_PORT = "envoy-admin"
 _TIMEOUT_S = 5.0
@@ -110,6 +113,27 @@ class Sidecar:
         if response.status != http.HTTPStatus.OK:
             raise OSError(f"GET {path}: {response.status} {response.reason}")
         return body
+
+
+def open_sidecar(
+    stack: ExitStack,
+    cluster: Cluster,
+    manifests: Sequence[Manifest],
+    *,
+    namespace: str,
+    pod: PodState,
+) -> Sidecar | None:
+    """Return the Envoy beside the driver; None: it has none.
+
+    :param stack: takes the way to it, to be closed afterwards
+    :param manifests: those that the driver is among
+    :param pod: the driver's
+    """
+    port = admin_port(manifests)
+    if port is None:
+        return None
+    reached = cluster.reach(namespace, pod.name, pod.address, port)
+    return Sidecar(stack.enter_context(reached))
 
 
 def _hosts(cluster: Any) -> set[str]:

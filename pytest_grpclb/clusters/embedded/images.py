@@ -45,6 +45,12 @@ class Images:
     def __init__(self, mapped: Mapping[str, Sequence[str]]) -> None:
         self._mapped = mapped
 
+    def stands_for_envoy(self, image: str) -> bool:
+        """Tell whether *image* is the Envoy of this machine, under any registry and tag."""
+        names = _names(image)
+        mapped = any(name in self._mapped for name in names)
+        return not mapped and f"/{names[1]}".endswith(f"/{envoy.IMAGE}")
+
     def command_line(
         self, container: Object, *, arguments: Sequence[str], command: Sequence[str], ip: str
     ) -> CommandLine:
@@ -57,7 +63,7 @@ class Images:
         image = container.get("image", "")
         names = _names(image)
         mapped = next((self._mapped[name] for name in names if name in self._mapped), None)
-        if mapped is None and f"/{names[1]}".endswith(f"/{envoy.IMAGE}"):
+        if self.stands_for_envoy(image):
             return _envoy_line(image, [*command, *arguments], command_given=bool(command))
         if mapped is None and names[-1] != OWN_IMAGE:
             known = ", ".join(sorted({OWN_IMAGE, *self._mapped}))
