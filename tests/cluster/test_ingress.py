@@ -524,3 +524,13 @@ def test_a_client_without_tls_is_refused_as_nginx_does(
             host=grpclb.ingress.host,
             authority_pem=grpclb.ingress.authority_pem,
         )
+
+
+def test_calls_after_a_change_meet_the_pods_that_are_ready_and_no_others(
+    installed: Callable[..., Grpclb],
+) -> None:
+    grpclb = installed(replicas=4)
+    grpclb.scale(2)
+    assert_even_spread(grpclb.drive())
+    grpclb.restart()
+    assert_even_spread(grpclb.drive())
