@@ -127,7 +127,7 @@ def test_after_a_run_that_ends_by_itself(pytester: pytest.Pytester, test: str, s
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_after_a_signal(pytester: pytest.Pytester, test: str, how: signal.Signals) -> None:
     with running(pytester, test) as (process, temporary):
-        until(lambda: (pytester.path / "reached").exists(), "the moment to interrupt")
+        until((pytester.path / "reached").exists, "the moment to interrupt")
         assert len(users_of(temporary)) > 1  # the cluster at least: there is something to end
         process.send_signal(how)
         status = process.wait(DEADLINE_S)
