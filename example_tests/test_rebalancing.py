@@ -23,3 +23,13 @@ def test_a_killed_pod_is_replaced(grpclb: Grpclb) -> None:
     with grpclb.traffic(rate=1000) as traffic:
         grpclb.kill()
         assert_rebalanced(traffic)
+
+
+@pytest.mark.grpclb_skip("clusterip")
+@pytest.mark.grpclb(replicas=3, readiness_gate=True)
+def test_a_pod_that_is_not_ready_is_left_alone_until_it_is(grpclb: Grpclb) -> None:
+    with grpclb.traffic(rate=1000) as traffic:
+        pod = grpclb.make_unready()
+        assert_rebalanced(traffic)
+        grpclb.make_ready(pod.name)
+        assert_rebalanced(traffic)

@@ -14,22 +14,36 @@ from pytest_grpclb._version import __version__
 if TYPE_CHECKING:
     from pytest_grpclb.asserts import (
         assert_even_spread,
+        assert_ingress_reachable,
         assert_no_calls_to,
         assert_no_failed_calls,
         assert_pinned,
         assert_rebalanced,
+        assert_redirects_to_https,
         assert_share,
+        assert_tls_terminated,
         assert_weighted_spread,
     )
     from pytest_grpclb.errors import GrpclbError
     from pytest_grpclb.fixtures import ServiceSource
-    from pytest_grpclb.handle import Grpclb, RunningTraffic
-    from pytest_grpclb.model import CallTemplate, Outcome, Settings, Traffic, Verdict
+    from pytest_grpclb.handle import Grpclb
+    from pytest_grpclb.model import (
+        CallTemplate,
+        EventKind,
+        IngressSettings,
+        Outcome,
+        Settings,
+        Traffic,
+        Verdict,
+    )
+    from pytest_grpclb.running import RunningTraffic
 
 __all__ = [
     "CallTemplate",
+    "EventKind",
     "Grpclb",
     "GrpclbError",
+    "IngressSettings",
     "Outcome",
     "RunningTraffic",
     "ServiceSource",
@@ -38,20 +52,25 @@ __all__ = [
     "Verdict",
     "__version__",
     "assert_even_spread",
+    "assert_ingress_reachable",
     "assert_no_calls_to",
     "assert_no_failed_calls",
     "assert_pinned",
     "assert_rebalanced",
+    "assert_redirects_to_https",
     "assert_share",
+    "assert_tls_terminated",
     "assert_weighted_spread",
 ]
 
 _HOMES = {
     "CallTemplate": "model",
+    "EventKind": "model",
     "Grpclb": "handle",
     "GrpclbError": "errors",
+    "IngressSettings": "model",
     "Outcome": "model",
-    "RunningTraffic": "handle",
+    "RunningTraffic": "running",
     "ServiceSource": "fixtures",
     "Settings": "model",
     "Traffic": "model",

@@ -6,46 +6,50 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, NAMESPACES, KubeApi
-from pytest_grpclb.clusters.pods import PodState, PodWatch, selector_text
+from pytest_grpclb.clusters.describing import describe_pods
+from pytest_grpclb.clusters.kube import DEPLOYMENTS, KubeApi
+from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
+from pytest_grpclb.clusters.pods import PodState, PodWatch
+from pytest_grpclb.clusters.readiness import ReadinessGate
 from pytest_grpclb.errors import ApiError, ChartError, NotReadyError
 from pytest_grpclb.model import Backend, EventKind, Manifest, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
 __all__ = [
     "Component",
     "Deployment",
     "components_of",
-    "describe_pod",
+    "images_of",
     "service_of",
     "temporary_namespace",
 ]
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-RUN_LABEL = "pytest-grpclb/run"
+_SAVED_LINES = 10_000
 _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 """Reasons of waiting containers that no time mends; others may pass: they get the whole timeout."""
 
 
 @contextmanager
-def temporary_namespace(api: KubeApi, name: str, *, run: str) -> Iterator[str]:
+def temporary_namespace(
+    api: KubeApi, name: str, *, run: str, keep: Callable[[], bool] = lambda: False
+) -> Iterator[str]:
     """Create a namespace that carries the run's label, and delete it afterwards without waiting.
 
+    :param keep: asked at the end whether it is to stay
     :raises ApiError: if it exists already or may not be created
     """
-    labels = {MANAGED_BY: "pytest-grpclb", RUN_LABEL: run}
-    metadata = {"name": name, "labels": labels}
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     try:
-        api.request("POST", NAMESPACES.path(), body=manifest)
+        create_namespace(api, name, run=run)
         yield name
     finally:
         # Also when creating was interrupted: the API may have done it.
-        api.delete(NAMESPACES, "", name)
+        if not keep():
+            delete_namespace(api, name, run=run)
 
 
 def service_of(manifests: Sequence[Manifest], *, namespace: str, chart: str) -> Service:
@@ -79,6 +83,21 @@ def service_of(manifests: Sequence[Manifest], *, namespace: str, chart: str) -> 
         port=named[0]["containerPort"],
         deployment=name,
     )
+
+
+def images_of(manifests: Iterable[Manifest]) -> list[str]:
+    """Return the images of all containers of the Deployments among *manifests*, each once."""
+    pods = (
+        manifest["spec"]["template"]["spec"]
+        for manifest in manifests
+        if manifest["kind"] == "Deployment"
+    )
+    containers = (
+        container
+        for pod in pods
+        for container in (*pod.get("initContainers", ()), *pod["containers"])
+    )
+    return list(dict.fromkeys(container["image"] for container in containers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +140,22 @@ def components_of(manifests: Sequence[Manifest], *, namespace: str) -> dict[str,
 class Deployment:
     """The pods of one Kubernetes Deployment: wait for them, scale, kill and restart them."""
 
-    def __init__(self, api: KubeApi, service: Service, *, ready_timeout_s: float) -> None:
+    def __init__(
+        self, api: KubeApi, service: Service, *, ready_timeout_s: float, gated: bool = False
+    ) -> None:
+        """Follow the pods.
+
+        :param gated: their readiness gate is to be opened, and can be shut: see `with_gate`
+        """
         self._api, self.service, self._ready_timeout_s = api, service, ready_timeout_s
         self.watch = PodWatch(api, service.namespace, service.selector)
+        self._gate = ReadinessGate(api, service.namespace, self.watch) if gated else None
 
     def close(self) -> None:
         """Stop watching; what runs goes on."""
         self.watch.close()
+        if self._gate is not None:
+            self._gate.join()
 
     def serving(self) -> tuple[PodState, ...]:
         """Return the pods that new calls should go to."""
@@ -140,6 +168,8 @@ class Deployment:
     def wait_ready(self, replicas: int, *, without: frozenset[str] = frozenset()) -> None:
         """Wait until exactly *replicas* pods are ready and no other is left but terminating ones.
 
+        Pods that `make_unready` was asked for count as ready.
+
         :param without: UIDs of pods that must have gone
         :raises NotReadyError: after the ready timeout, or as soon as waiting is hopeless; with the
             pods' states, their last events and log lines
@@ -150,9 +180,10 @@ class Deployment:
             if any(_hopeless(pod) for pod in staying):
                 return True
             uids = {pod.uid for pod in staying}
+            shut = frozenset() if self._gate is None else self._gate.shut
             return (
                 len(staying) == replicas
-                and all(pod.ready for pod in staying)
+                and all(pod.ready or pod.uid in shut for pod in staying)
                 and not uids & without
             )
 
@@ -204,19 +235,21 @@ class Deployment:
             names = ", ".join(backend.name for backend in ready) or "none"
             raise ValueError(f"no ready pod is called {name!r}; ready are: {names}")
         victim = chosen[0]
+        wanted = self._staying()
         self.watch.note(EventKind.KILL, backend=victim.uid)
         from pytest_grpclb.clusters.kube import PODS
 
         self._api.delete(PODS, self.service.namespace, victim.name, grace_s=0)
-        self.wait_ready(len(ready), without=frozenset({victim.uid}))
+        self.wait_ready(wanted, without=frozenset({victim.uid}))
         return victim
 
-    def restart(self) -> None:
+    def restart(self, *, until_ended: bool = False) -> None:
         """Replace every pod by a rolling update, as ``kubectl rollout restart`` does, and wait.
 
+        :param until_ended: wait also until the old pods have ended
         :raises NotReadyError: as `wait_ready`
         """
-        before = self.serving()
+        before = tuple(pod for pod in self.watch.pods() if not pod.terminating)
         self.watch.note(EventKind.RESTART)
         moment = datetime.now(UTC).isoformat(timespec="microseconds")
         annotations = {"kubectl.kubernetes.io/restartedAt": moment}
@@ -227,7 +260,82 @@ class Deployment:
             content_type="application/merge-patch+json",
             repeatable=True,
         )
-        self.wait_ready(len(before), without=frozenset(pod.uid for pod in before))
+        old = frozenset(pod.uid for pod in before)
+        self.wait_ready(len(before), without=old)
+        if not until_ended:
+            return
+        if not self.watch.wait_for(
+            lambda pods: old.isdisjoint(pod.uid for pod in pods), timeout_s=self._ready_timeout_s
+        ):
+            raise NotReadyError(
+                self.service.deployment,
+                ready=len(self.serving()),
+                wanted=len(before),
+                timeout_s=self._ready_timeout_s,
+                details=f"old pods have not ended\n{self.describe()}",
+            )
+
+    def unready(self) -> dict[str, str]:
+        """Return the UIDs of the pods that were made unready, by name."""
+        shut = frozenset() if self._gate is None else self._gate.shut
+        return {
+            pod.name: pod.uid
+            for pod in self.watch.pods()
+            if pod.uid in shut and not pod.terminating
+        }
+
+    def make_unready(self, name: str | None = None) -> Backend:
+        """Make one pod unready, which goes on serving who still calls it, and wait until it is.
+
+        :param name: the pod; the one that has been ready longest if not given
+        :return: the pod
+        :raises ValueError: if no ready pod has that name, or the pods have no readiness gate
+        :raises NotReadyError: as `wait_ready`
+        """
+        ready = self.backends()
+        chosen = [backend for backend in ready if name in {None, backend.name}]
+        if self._gate is None:
+            raise ValueError(
+                "the pods have no readiness gate; mark the test "
+                "@pytest.mark.grpclb(readiness_gate=True)"
+            )
+        if not chosen:
+            names = ", ".join(backend.name for backend in ready) or "none"
+            raise ValueError(f"no ready pod is called {name!r}; ready are: {names}")
+        self.watch.note(EventKind.MAKE_UNREADY, backend=chosen[0].uid)
+        self._gate.turn(chosen[0].name, chosen[0].uid, is_open=False)
+        self._await_readiness(chosen[0].uid, ready=False)
+        return chosen[0]
+
+    def make_ready(self, name: str) -> None:
+        """Let a pod be ready that was made unready, and wait until it is.
+
+        :raises ValueError: if no such pod has that name
+        :raises NotReadyError: as `wait_ready`
+        """
+        unready = self.unready()
+        if self._gate is None or name not in unready:
+            names = ", ".join(unready) or "none"
+            raise ValueError(f"no pod {name!r} was made unready; those that were: {names}")
+        self.watch.note(EventKind.MAKE_READY, backend=unready[name])
+        self._gate.turn(name, unready[name], is_open=True)
+        self._await_readiness(unready[name], ready=True)
+
+    def _staying(self) -> int:
+        return sum(not pod.terminating for pod in self.watch.pods())
+
+    def _await_readiness(self, uid: str, *, ready: bool) -> None:
+        def done(pods: tuple[PodState, ...]) -> bool:
+            return all(pod.ready is ready for pod in pods if pod.uid == uid)
+
+        if not self.watch.wait_for(done, timeout_s=self._ready_timeout_s):
+            raise NotReadyError(
+                self.service.deployment,
+                ready=len(self.serving()),
+                wanted=len(self.serving()) + (1 if ready else -1),
+                timeout_s=self._ready_timeout_s,
+                details=self.describe(),
+            )
 
     def logs(self, pod: str, *, lines: int = 50) -> str:
         """Return the last *lines* that a pod has written.
@@ -236,73 +344,23 @@ class Deployment:
         """
         return self._api.logs(self.service.namespace, pod, lines=lines)
 
+    def save_logs(self, folder: Path) -> None:
+        """Write what every pod has written: POD.log, or POD-CONTAINER.log where it has several."""
+        for pod in self.watch.pods():
+            containers = [each["name"] for each in pod.manifest["spec"]["containers"]]
+            for container in containers:
+                name = pod.name if len(containers) == 1 else f"{pod.name}-{container}"
+                try:
+                    log = self._api.logs(
+                        self.service.namespace, pod.name, container=container, lines=_SAVED_LINES
+                    )
+                except (ApiError, ConnectionError) as error:
+                    log = f"(it cannot be read: {error})"
+                (folder / f"{name}.log").write_text(log)
+
     def describe(self) -> str:
         """Tell every pod's state, its last events and log lines: what explains a failure."""
         return describe_pods(self._api, self.service.namespace, self.service.selector)
-
-
-def describe_pods(api: KubeApi, namespace: str, selector: Mapping[str, str]) -> str:
-    """Tell the state, events and log lines of the pods behind *selector*; never raises ApiError."""
-    try:
-        from pytest_grpclb.clusters.kube import PODS
-
-        pods = api.list(PODS, namespace, selector=selector_text(selector))
-        events = api.list(EVENTS, namespace)
-    except ApiError as error:
-        return f"(its pods cannot be listed: {error})"
-    if not pods:
-        told = [_event_line(event) for event in events[-5:]]
-        return "\n".join(["it has no pods", *told])
-    return "\n".join(describe_pod(api, pod, events) for pod in pods)
-
-
-def describe_pod(api: KubeApi, pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
-    """Tell one pod's containers, its last events and log lines."""
-    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    lines = [f"pod {name}: {pod.get('status', {}).get('phase', 'Pending')}"]
-    statuses = pod.get("status", {}).get("containerStatuses", ())
-    lines += [f"  container {status['name']}: {_container_line(status)}" for status in statuses]
-    concerning = [
-        event for event in events if event["involvedObject"].get("uid") == pod["metadata"]["uid"]
-    ]
-    lines += [f"  {_event_line(event)}" for event in concerning[-5:]]
-    for status in statuses:
-        if pod.get("status", {}).get("phase") == "Running" and status.get("ready"):
-            continue
-        try:
-            log = api.logs(namespace, name, container=status["name"], lines=10).rstrip()
-        except ApiError:
-            continue
-        except ConnectionError as error:
-            log = f"(cut off: {error})"
-        lines += [f"  log of {status['name']}:"] if log else []
-        lines += [f"    {line}" for line in log.splitlines()]
-    return "\n".join(lines)
-
-
-def _container_line(status: Mapping[str, Any]) -> str:
-    [(state, told)] = list(status.get("state", {}).items()) or [("unknown", {})]
-    words = [state]
-    if told.get("reason"):
-        words.append(told["reason"])
-    if "exitCode" in told:
-        words.append(f"exit code {told['exitCode']}")
-    if told.get("message"):
-        words.append(told["message"])
-    last = status.get("lastState", {}).get("terminated")
-    if last:
-        words.append(f"last exit code {last.get('exitCode')}")
-    if status.get("restartCount"):
-        words.append(f"{status['restartCount']} restarts")
-    if state == "running" and not status.get("ready"):
-        words.append("not ready")
-    return ", ".join(words)
-
-
-def _event_line(event: Mapping[str, Any]) -> str:
-    count = event.get("count") or 1
-    times = f" (x{count})" if count > 1 else ""
-    return f"{event.get('reason', '')}: {event.get('message', '')}{times}"
 
 
 def _hopeless(pod: PodState) -> bool:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from pytest_grpclb._pb import driver_pb2 as pb
+from pytest_grpclb.client_events import changes
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import Calls, CallTemplate, Connection, Failure, Target
+from pytest_grpclb.model import (
+    UNKNOWN_BACKEND,
+    Calls,
+    CallTemplate,
+    Connection,
+    Event,
+    Failure,
+    Target,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["ClientView", "DriverClient", "DriverRun", "Plan"]
 
@@ -42,6 +52,8 @@ class Plan:
     """Counted calls; 0: until stopped."""
     warm_up_backends: int = 1
     warm_up_timeout_s: float = 5.0
+    report_interval_s: float = 0.0
+    """At most this long until a call is reported; 0: what the driver thinks fit."""
 
     def message(self) -> pb.RunRequest:
         """Write it down for the driver."""
@@ -51,6 +63,7 @@ class Plan:
             channels=self.channels,
             own_subchannel_pools=self.own_subchannel_pools,
             calls=self.calls,
+            report_interval_s=self.report_interval_s,
             call=pb.Call(
                 method=self.call.method,
                 request=self.call.request,
@@ -65,6 +78,8 @@ class Plan:
                 plan.arguments.add(name=name, int_value=value)
             else:
                 plan.arguments.add(name=name, string_value=value)
+        if self.target.authority_pem is not None:
+            plan.credentials.root_certificates = self.target.authority_pem
         if self.rate_per_s is None:
             plan.closed.concurrency = self.concurrency
         else:
@@ -80,6 +95,8 @@ class ClientView:
     picker_rebuilds: int | None = None
     """Since counting began; None: the client's gRPC does not tell."""
     resolutions: int = 0
+    events: tuple[Event, ...] = ()
+    """Since counting began; what happened to addresses and connections, as of the reports."""
 
 
 @dataclass(slots=True)
@@ -93,11 +110,20 @@ class _Columns:
     identities: list[str] = field(default_factory=list)
 
 
+class _NonsenseError(Exception):
+    """The driver said what cannot be: no verdict may rest on it."""
+
+
 class DriverClient:
     """A connection to the driver's control port."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, *, identify: Callable[[str], str] = str) -> None:
+        """Connect when it is first used.
+
+        :param address: "host:port"
+        :param identify: returns the UID of a backend by what named it in a response
+        """
+        self._address, self._identify = address, identify
         self._channel = grpc.insecure_channel(
             address,
             options=[("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)],
@@ -112,7 +138,7 @@ class DriverClient:
 
         :raises DriverError: if the driver cannot be reached or refuses the plan
         """
-        run = DriverRun(self._channel, plan, self._address)
+        run = DriverRun(self._channel, plan, self._address, identify=self._identify)
         try:
             run.wait_started(plan.warm_up_timeout_s + _CONNECT_S)
         except BaseException:
@@ -124,8 +150,10 @@ class DriverClient:
 class DriverRun:
     """One run of the driver: its calls so far, and the way to end it."""
 
-    def __init__(self, channel: Any, plan: Plan, address: str) -> None:
-        self._address = address
+    def __init__(
+        self, channel: Any, plan: Plan, address: str, *, identify: Callable[[str], str] = str
+    ) -> None:
+        self._address, self._identify = address, identify
         self._requests: queue.SimpleQueue[pb.RunRequest | None] = queue.SimpleQueue()
         self._requests.put(plan.message())
         self._changed = threading.Condition()
@@ -133,6 +161,8 @@ class DriverRun:
         self._failures: list[Failure] = []
         self._first_report: pb.ChannelReport | None = None
         self._report: pb.ChannelReport | None = None
+        self._events: list[Event] = []
+        self._clock_s = -math.inf
         self._clock_offset_s: float | None = None
         self._started: pb.Started | None = None
         self._finished = False
@@ -203,8 +233,15 @@ class DriverRun:
                     f"driver at {self._address}: the run had not ended {timeout_s:g} s after "
                     f"it was asked to; {len(self._columns.sequence)} calls were reported"
                 )
-            if self._error:
-                raise DriverError(f"driver at {self._address}: the run ended early: {self._error}")
+            self.check()
+
+    def check(self) -> None:
+        """Return if the run goes on, or has ended as it should.
+
+        :raises DriverError: if it ended early
+        """
+        if self._finished and self._error:
+            raise DriverError(f"driver at {self._address}: the run ended early: {self._error}")
 
     def stop(self) -> None:
         """Send no further call and wait for those in flight.
@@ -231,8 +268,30 @@ class DriverRun:
                 done_s=array("d", (moment + offset_s for moment in columns.done_s)),
                 backend=columns.backend[:],
                 status=columns.status[:],
-                identities=tuple(columns.identities),
+                identities=tuple(map(self._identify, columns.identities)),
             )
+
+    def answered(self, start: int) -> list[tuple[int, str | None]]:
+        """Return sequence number and backend of the calls reported so far, from row *start* on.
+
+        The backend is None where the call failed, or nothing named who answered.
+        """
+        with self._changed:
+            columns = self._columns
+            identities = [self._identify(each) for each in columns.identities]
+            rows = zip(
+                columns.sequence[start:],
+                columns.backend[start:],
+                columns.status[start:],
+                strict=True,
+            )
+            return [
+                (
+                    sequence,
+                    identities[backend] if status == 0 and backend != UNKNOWN_BACKEND else None,
+                )
+                for sequence, backend, status in rows
+            ]
 
     def failures(self) -> tuple[Failure, ...]:
         """Return the details of failed calls; at most 20 of each status."""
@@ -242,7 +301,7 @@ class DriverRun:
     def client_view(self) -> ClientView:
         """Return what the client's channels last told of themselves."""
         with self._changed:
-            first, last = self._first_report, self._report
+            first, last, events = self._first_report, self._report, tuple(self._events)
         if first is None or last is None:
             return ClientView()
         rebuilds: int | None = 0
@@ -252,19 +311,10 @@ class DriverRun:
                 break
             rebuilds += after.picker_rebuilds - before.picker_rebuilds  # type: ignore[operator]
         return ClientView(
-            connections=tuple(
-                Connection(
-                    channel=channel.channel,
-                    address=subchannel.address,
-                    state=subchannel.state,
-                    calls_started=subchannel.calls_started,
-                    connections=subchannel.connections,
-                )
-                for channel in last.channels
-                for subchannel in channel.subchannels
-            ),
+            connections=_connections(last),
             picker_rebuilds=rebuilds,
             resolutions=sum(channel.resolutions for channel in last.channels),
+            events=tuple(replace(event, at_s=self._local_s(event.at_s)) for event in events),
         )
 
     # --- the reading thread
@@ -285,6 +335,9 @@ class DriverRun:
             error = "the driver closed the stream without a word"
         except grpc.RpcError as failure:
             error = f"{failure.code().name}: {failure.details()}"
+        except _NonsenseError as failure:
+            error = str(failure)
+            self._responses.cancel()
         finally:
             self._requests.put(None)
             with self._changed:
@@ -301,14 +354,22 @@ class DriverRun:
             self._started = response.started
         elif kind == "report":
             self._take_clock(response.report.clock_s)
-            self._first_report = self._first_report or response.report
-            self._report = response.report
+            self._take_report(response.report)
         elif kind == "finished":
             self._error = response.finished.error
             self._finished = True
 
+    def _take_report(self, report: pb.ChannelReport) -> None:
+        if self._report is None:
+            self._first_report = report
+        else:
+            before, after = _connections(self._report), _connections(report)
+            self._events += changes(before, after, at_s=report.clock_s)
+        self._report = report
+
     def _take_columns(self, message: pb.Columns) -> None:
         columns = self._columns
+        _check_columns(message, known=len(columns.identities) + len(message.identities))
         columns.sequence.extend(message.sequence)
         columns.channel.extend(message.channel)
         columns.sent_s.extend(message.sent_s)
@@ -323,9 +384,50 @@ class DriverRun:
 
     def _take_clock(self, clock_s: float) -> None:
         """Keep the smallest difference of the clocks: the message that was the least delayed."""
+        if not clock_s >= self._clock_s:
+            raise _NonsenseError(f"its clock stepped back from {self._clock_s} s to {clock_s} s")
+        self._clock_s = clock_s
         offset_s = time.monotonic() - clock_s
         if self._clock_offset_s is None or offset_s < self._clock_offset_s:
             self._clock_offset_s = offset_s
 
     def _local_s(self, clock_s: float) -> float:
         return clock_s + (self._clock_offset_s or 0.0)
+
+
+def _connections(report: pb.ChannelReport) -> tuple[Connection, ...]:
+    return tuple(
+        Connection(
+            channel=channel.channel,
+            address=subchannel.address,
+            state=subchannel.state,
+            calls_started=subchannel.calls_started,
+            connections=subchannel.connections,
+            subchannel=subchannel.id,
+        )
+        for channel in report.channels
+        for subchannel in channel.subchannels
+    )
+
+
+def _check_columns(message: pb.Columns, *, known: int) -> None:
+    """Raise unless every call has all its columns, a backend that was named, and took time.
+
+    :param known: identities told so far
+    """
+    lengths = {
+        name: len(getattr(message, name))
+        for name in ("sequence", "channel", "sent_s", "done_s", "backend", "status")
+    }
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise _NonsenseError(f"its columns differ in length: {told}")
+    rows = zip(message.sequence, message.sent_s, message.done_s, message.backend, strict=True)
+    for sequence, sent_s, done_s, backend in rows:
+        if not done_s >= sent_s:
+            raise _NonsenseError(
+                f"call {sequence} was sent at {sent_s} s and ended at {done_s} s on its clock, "
+                "which stepped back"
+            )
+        if not UNKNOWN_BACKEND <= backend < known:
+            raise _NonsenseError(f"call {sequence} names backend {backend} of {known}")

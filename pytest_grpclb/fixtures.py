@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_grpclb.clusters.protocol import Keep
 from pytest_grpclb.options import Options, apply_marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pytest_grpclb.clusters import Cluster, Provider
+    from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
     from pytest_grpclb.model import CallTemplate, Manifest, Settings
+    from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.strategies import Strategy
 
 __all__ = ["RunningCluster", "ServiceSource"]
@@ -28,6 +29,13 @@ __all__ = ["RunningCluster", "ServiceSource"]
 OPTIONS = pytest.StashKey[Options]()
 PROVIDER: pytest.StashKey[Provider] = pytest.StashKey()
 STRATEGIES: pytest.StashKey[Mapping[str, Strategy]] = pytest.StashKey()
+
+RUN = pytest.StashKey[str]()
+"""Unique to this run, the same in all its xdist workers."""
+NOTES = pytest.StashKey[list[str]]()
+"""Lines for the end of the run: what was kept, and how to delete it."""
+FAILED = pytest.StashKey[bool]()
+"""Of a test: whether its set-up or call has failed."""
 
 VERDICT_PROPERTY = "grpclb_verdict"
 """Name of the user property by which a test's verdicts reach reports, also from xdist workers."""
@@ -64,33 +72,64 @@ class ServiceSource:
 _namespaces = itertools.count(1)
 
 
+def _cluster_request(session: pytest.Session, directory: Path) -> ClusterRequest:
+    from pytest_grpclb.clusters import ClusterRequest
+
+    config = session.config
+    options = config.stash[OPTIONS]
+    return ClusterRequest(
+        directory=directory,
+        embedded_images=options.embedded_images,
+        run=config.stash[RUN],
+        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        image=options.image,
+        load_images=options.load_images,
+        kubeconfig=options.kubeconfig,
+        context=options.context,
+        kind_program=config.getoption("kind_bin", None) or "",  # pytest-kind's own option
+        kind_image=options.kind_image,
+        kind_config=options.kind_config,
+        kind_name=options.kind_name,
+        keep=lambda: _keeps(config, failed=session.testsfailed > 0),
+        tell=config.stash[NOTES].append,
+        artifacts=options.artifacts,
+    )
+
+
+def _keeps(config: pytest.Config, *, failed: bool) -> bool:
+    keep = config.stash[OPTIONS].keep
+    return keep is Keep.ALWAYS or (keep is Keep.ON_FAILURE and failed)
+
+
 @pytest.fixture(scope="session")
 def grpclb_cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningCluster]:
     """A Kubernetes cluster for the whole run (of this xdist worker)."""
-    from pytest_grpclb.clusters import ClusterRequest
+    from pytest_grpclb.errors import ClusterUnavailableError
 
     config = request.config
     options = config.stash[OPTIONS]
     directory = tmp_path_factory.mktemp("grpclb")
-    cluster = config.stash[PROVIDER](
-        ClusterRequest(directory=directory, embedded_images=options.embedded_images)
-    )
+    asked = _cluster_request(request.session, directory)
+    cluster = config.stash[PROVIDER](asked)
     # Ctrl-C during a test skips what follows the yield, but not the configuration's cleanup.
     config.add_cleanup(cluster.close)
     try:
-        cluster.start()
+        try:
+            cluster.start()
+        except ClusterUnavailableError as error:
+            if options.require:
+                raise
+            pytest.skip(f"{error}; with --grpclb-require this is a failure")
         # The slow imports of this process, while the cluster starts in another.
         import kubernetes  # noqa: F401
 
-        import pytest_grpclb.handle  # noqa: F401
         from pytest_grpclb.clusters.kube import KubeApi
 
         cluster.wait()
         api = KubeApi(cluster.kubeconfig, cluster.context, scratch=directory)
-        run = f"{secrets.token_hex(3)}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-        yield RunningCluster(cluster=cluster, api=api, run=run)
+        yield RunningCluster(cluster=cluster, api=api, run=asked.label)
         api.close()
     finally:
         cluster.close()
@@ -104,35 +143,70 @@ def grpclb_strategy(request: pytest.FixtureRequest) -> Strategy:
 
 
 @pytest.fixture
-def grpclb_settings(request: pytest.FixtureRequest) -> Settings:
+def grpclb_settings(request: pytest.FixtureRequest, grpclb_strategy: Strategy) -> Settings:
     """What this test asks for: options, then its ``grpclb`` markers, the closest last."""
     settings = request.config.stash[OPTIONS].settings
+    if not grpclb_strategy.needs_connection_age:
+        settings = replace(settings, max_connection_age_s=None)
     for marker in reversed(list(request.node.iter_markers("grpclb"))):
         settings = apply_marker(settings, marker.args, marker.kwargs)
     return settings
 
 
 @pytest.fixture
-def grpclb_namespace(grpclb_cluster: RunningCluster) -> Iterator[str]:
-    """A namespace of the test's own, deleted after it."""
+def grpclb_namespace(
+    request: pytest.FixtureRequest, grpclb_cluster: RunningCluster
+) -> Iterator[str]:
+    """A namespace of the test's own, deleted after it unless ``--grpclb-keep`` says otherwise."""
     from pytest_grpclb.deployment import temporary_namespace
 
     name = f"grpclb-{grpclb_cluster.run}-{next(_namespaces)}"
-    with temporary_namespace(grpclb_cluster.api, name, run=grpclb_cluster.run):
+    config, node = request.config, request.node
+
+    def keep() -> bool:
+        command = grpclb_cluster.cluster.deletion_command(name)
+        kept = bool(command) and _keeps(config, failed=node.stash.get(FAILED, False))
+        if kept:
+            told = f"grpclb: kept namespace {name!r} of {node.nodeid}; delete it with: {command}"
+            config.stash[NOTES].append(told)
+        return kept
+
+    with temporary_namespace(grpclb_cluster.api, name, run=grpclb_cluster.run, keep=keep):
         yield name
 
 
 @pytest.fixture
-def grpclb_service(grpclb_cluster: RunningCluster, grpclb_settings: Settings) -> ServiceSource:
+def grpclb_service(
+    grpclb_cluster: RunningCluster, grpclb_settings: Settings, grpclb_strategy: Strategy
+) -> ServiceSource:
     """The backends under test: the sample greeter. Override it to test a service of your own."""
     from pytest_grpclb.chart import charts_directory
     from pytest_grpclb.samples import greeter_values
+    from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
     return ServiceSource(
         chart=charts_directory() / "greeter",
         release="greeter",
-        values=greeter_values(grpclb_settings, image=grpclb_cluster.cluster.programs_image),
+        values=greeter_values(
+            grpclb_settings,
+            image=grpclb_cluster.cluster.programs_image,
+            through_ingress=grpclb_strategy.name == IngressNginx().name,
+        ),
     )
+
+
+@pytest.fixture(scope="session")
+def grpclb_outside_driver(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OutsideDriver]:
+    """The driver for calls from outside the cluster; it is started when one is to be sent."""
+    from pytest_grpclb.outside import OutsideDriver
+
+    driver = OutsideDriver(tmp_path_factory.mktemp("grpclb-outside") / "driver.log")
+    # Ctrl-C during a test skips what follows the yield, but not the configuration's cleanup.
+    request.config.add_cleanup(driver.close)
+    yield driver
+    driver.close()
 
 
 @pytest.fixture
@@ -152,8 +226,10 @@ def grpclb(
     grpclb_namespace: str,
     grpclb_service: ServiceSource,
     grpclb_call: CallTemplate,
+    grpclb_outside_driver: OutsideDriver,
 ) -> Iterator[Grpclb]:
     """The service behind the strategy, its pods and the driver ready."""
+    from pytest_grpclb.errors import ClusterUnavailableError
     from pytest_grpclb.handle import install
 
     def observe(verdict: Any) -> None:
@@ -163,14 +239,22 @@ def grpclb(
         request.node.user_properties.append((VERDICT_PROPERTY, row))
 
     with ExitStack() as stack:
-        yield install(
-            stack,
-            cluster=grpclb_cluster.cluster,
-            api=grpclb_cluster.api,
-            strategy=grpclb_strategy,
-            settings=grpclb_settings,
-            manifests=grpclb_service.manifests(namespace=grpclb_namespace),
-            namespace=grpclb_namespace,
-            call=grpclb_call,
-            observer=observe,
-        )
+        try:
+            installed = install(
+                stack,
+                cluster=grpclb_cluster.cluster,
+                api=grpclb_cluster.api,
+                strategy=grpclb_strategy,
+                settings=grpclb_settings,
+                manifests=grpclb_service.manifests(namespace=grpclb_namespace),
+                namespace=grpclb_namespace,
+                call=grpclb_call,
+                outside=grpclb_outside_driver,
+                run=grpclb_cluster.run,
+                observer=observe,
+            )
+        except ClusterUnavailableError as error:
+            if request.config.stash[OPTIONS].require:
+                raise
+            pytest.skip(f"{error}; with --grpclb-require this is a failure")
+        yield installed

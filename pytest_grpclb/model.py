@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "Alarm",
     "Backend",
     "CallTemplate",
     "Calls",
@@ -19,9 +20,13 @@ __all__ = [
     "Event",
     "EventKind",
     "Failure",
+    "Handshake",
+    "IngressAnswer",
+    "IngressSettings",
     "Mechanism",
     "Outcome",
     "Rebalance",
+    "Redirect",
     "Service",
     "Settings",
     "Target",
@@ -47,6 +52,46 @@ class Mechanism(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IngressSettings:
+    """How calls from outside enter the cluster, where the strategy is an ingress.
+
+    :raises ValueError: if a choice is none of those that there are
+    """
+
+    host: str = "*.dev.mydomain.com"
+    """What clients call. With ``*`` as its first label, which the namespace takes the place of: an
+    ingress is one for all tests, and the oldest Ingress of a host has it."""
+    tls: str = "terminate"
+    """"terminate": TLS ends at the ingress; "end-to-end": the pods speak TLS as well."""
+    certificate: str = "valid"
+    """What the Secret of the Ingress is to hold: "valid" is a certificate for all names beside
+    ``host``, as in ``*.dev.mydomain.com``; else what is wrong with it: "expired", "wrong-host",
+    "wrong-type" (of the Secret), "other-namespace", "missing"."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Further annotations of the Ingress, which win over the chart's own."""
+    class_name: str = "nginx"
+
+    def __post_init__(self) -> None:
+        for name, known in _INGRESS_CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name}: {value!r} cannot be used; expected {', '.join(known)}")
+
+    def host_in(self, namespace: str) -> str:
+        """Return what clients call where the backends are in *namespace*."""
+        return f"{namespace}{self.host[1:]}" if self.host.startswith("*.") else self.host
+
+
+_INGRESS_CHOICES = {
+    "tls": ("terminate", "end-to-end"),
+    "certificate": (
+        *("valid", "expired", "wrong-host"),
+        *("wrong-type", "other-namespace", "missing"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a test asked for, after options, ini settings and markers were merged."""
 
@@ -62,6 +107,12 @@ class Settings:
     power: float = 0.999
     skew: float = 1.5
     ready_timeout_s: float = 60.0
+    readiness_gate: bool = False
+    """Whether tests can make pods unready: each is ready only while the test process says so too.
+    """
+    ingress: IngressSettings = field(default_factory=IngressSettings)
+    envoy_workers: int = 1
+    """Of an Envoy sidecar; each does a round robin of its own."""
 
     def client_arguments(self) -> tuple[tuple[str, int | str], ...]:
         """Return the gRPC channel arguments by which a client notices changes in time.
@@ -106,6 +157,10 @@ class Target:
     address: str
     service_config: str = ""
     arguments: tuple[tuple[str, int | str], ...] = ()
+    through_ingress: bool = False
+    """Dialled from outside: the name stands for the cluster's ingress, wherever that listens."""
+    authority_pem: bytes | None = field(default=None, repr=False)
+    """Certificates of who vouches for the server, PEM; None: plaintext."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +172,8 @@ class CallTemplate:
     timeout_s: float = 10.0
     metadata: tuple[tuple[str, str], ...] = ()
     backend_key: str = "grpclb-backend"
-    """Response metadata key whose value is the UID of the pod that answered."""
+    """Response metadata key that names the pod that answered: by its UID, or its address with or
+    without a port, as proxies tell it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +208,8 @@ class EventKind(enum.Enum):
     SCALE = "scale"
     KILL = "kill"
     RESTART = "restart"
+    MAKE_UNREADY = "make unready"
+    MAKE_READY = "make ready"
     ENDPOINT_READY = "endpoint ready"
     ENDPOINT_REMOVED = "endpoint removed"
     RESOLVED = "resolved"
@@ -166,8 +224,12 @@ class Event:
     at_s: float
     kind: EventKind
     backend: str = ""
-    """UID of the pod concerned; empty: the deployment as a whole."""
+    """UID of the pod concerned; empty: the deployment as a whole, or an address of no pod."""
     detail: str = ""
+    channel: int | None = None
+    """The client's channel concerned; None: it is no event of a client."""
+    address: str = ""
+    """The other end of a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +241,8 @@ class Connection:
     state: str
     calls_started: int
     connections: int
+    subchannel: int = 0
+    """gRPC's own number of it: another one is another subchannel, if of the same address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +252,41 @@ class Failure:
     sequence: int
     status: int
     details: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """What a server presented when a client made a TLS connection."""
+
+    leaf_der: bytes = field(repr=False)
+    subject: str
+    alpn: str
+    """The protocol agreed upon; empty: none."""
+    error: str = ""
+    """Why a client that looks at the certificate refuses it; empty: it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """What was answered to a request in plaintext."""
+
+    status: int
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressAnswer:
+    """What came of one call from outside."""
+
+    status: str
+    """Name of its gRPC status code."""
+    details: str = ""
+    backend: str = ""
+    """What the pod that answered called itself."""
+    transport: str = ""
+    """How that pod says it was reached, "tls" or "plaintext"; empty: it does not say."""
+    services: tuple[str, ...] = ()
+    """What reflection lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +310,18 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """The watch that was kept on a run, to end it as soon as its spread is certain to be skewed."""
+
+    alpha: float
+    """Probability that it ever cried out over an even spread."""
+    raised_after: int | None = None
+    """Answered calls, in the order of sending, after which a skew was certain; None: it never was.
+
+    Calls that were under way by then are in the traffic as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """The calls of one run of the driver, and all that is needed to judge them."""
 
@@ -224,7 +335,10 @@ class Traffic:
     """None: still running when this value was taken."""
     channels: int = 1
     picker_rebuilds: int | None = None
-    """Changes of the client's set of ready connections while calls were counted; None: unknown."""
+    """Changes of the client's set of ready connections while calls were counted; None: unknown.
+    Where a proxy picks: changes of its set of backends."""
+    pickers: int | None = None
+    """How many workers of a proxy pick backends, each by itself; None: the client's channels do."""
     connections: tuple[Connection, ...] = ()
     resolved: tuple[str, ...] = ()
     """Addresses that the client's channels knew at the end."""
@@ -239,6 +353,8 @@ class Traffic:
     alpha: float = 1e-6
     power: float = 0.999
     skew: float = 1.5
+    alarm: Alarm | None = None
+    """None: nothing could end the run early, so that its number of calls is nobody's choice."""
     observer: Callable[[Verdict], None] | None = field(default=None, compare=False, repr=False)
     """Told of every verdict on this traffic, so that reports can show it."""
 
@@ -288,6 +404,8 @@ class Verdict:
     reason: str
     fair_shares: Mapping[str, float] = field(default_factory=dict)
     """What fraction of the calls each backend should get; who is missing: 1/K."""
+    certain_after: int | None = None
+    """Calls after which a skew was certain, so that no more were needed; None: it took them all."""
 
     @property
     def max_over_mean(self) -> float:

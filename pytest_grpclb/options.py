@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.protocol import Keep
 from pytest_grpclb.errors import OptionError
-from pytest_grpclb.model import Settings
+from pytest_grpclb.model import IngressSettings, Settings
 
 if TYPE_CHECKING:
     import pytest
@@ -31,6 +32,17 @@ class Options:
     artifacts: Path | None
     embedded_images: Mapping[str, tuple[str, ...]]
     settings: Settings
+    image: str
+    """Of this package's own programs, REPOSITORY:TAG; empty: the cluster provider's own."""
+    load_images: tuple[str, ...]
+    kubeconfig: str
+    context: str
+    kind_image: str
+    kind_config: Path | None
+    kind_name: str
+    keep: Keep
+    require: bool
+    """A provider that cannot be used fails tests instead of having them skipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,7 @@ class _Option:
     default: str
     metavar: str | None = None
     repeatable: bool = False
+    flag: bool = False
 
     @property
     def dest(self) -> str:
@@ -105,6 +118,63 @@ _OPTIONS = (
         default="",
         help="where pod logs, states and events go when a test fails",
     ),
+    _Option(
+        name="image",
+        metavar="REPOSITORY:TAG",
+        default="",
+        help="the image of this package's own programs; needed for --grpclb-cluster=kubeconfig, "
+        "else it is built where it is needed",
+    ),
+    _Option(
+        name="load-image",
+        metavar="REPOSITORY:TAG",
+        default="",
+        repeatable=True,
+        help="for kind: further images of this machine that pods use; repeatable",
+    ),
+    _Option(
+        name="kubeconfig",
+        metavar="PATH",
+        default="",
+        help="for kubeconfig: the file; otherwise $KUBECONFIG, then ~/.kube/config",
+    ),
+    _Option(
+        name="context",
+        metavar="NAME",
+        default="",
+        help="for kubeconfig: the context to use; it must be named, the current one is not taken",
+    ),
+    _Option(
+        name="kind-image",
+        metavar="IMAGE",
+        default="",
+        help="for kind: the image of every node, in place of the one that this release is made for",
+    ),
+    _Option(
+        name="kind-config",
+        metavar="PATH",
+        default="",
+        help="for kind: a configuration file that the plugin's own is merged into",
+    ),
+    _Option(
+        name="kind-name",
+        metavar="NAME",
+        default="",
+        help="for kind: the name of the cluster; one that exists is used, and is not deleted",
+    ),
+    _Option(
+        name="keep",
+        metavar="never|on-failure|always",
+        default="never",
+        help="for kind and kubeconfig: what to leave in place after tests; the command that "
+        "deletes it is printed",
+    ),
+    _Option(
+        name="require",
+        default="",
+        flag=True,
+        help="fail tests whose cluster cannot be had here, instead of skipping them",
+    ),
 )
 
 
@@ -113,6 +183,12 @@ def add_options(parser: Parser) -> None:
     group = parser.getgroup("grpclb", "gRPC load balancing on Kubernetes (pytest-grpclb)")
     for option in _OPTIONS:
         told = f"{option.help} (default: {option.default or 'none'})"
+        if option.flag:
+            group.addoption(
+                option.switch, dest=option.dest, action="store_true", default=None, help=option.help
+            )
+            parser.addini(option.dest, help=option.help, default=False, type="bool")
+            continue
         group.addoption(
             option.switch,
             dest=option.dest,
@@ -150,12 +226,28 @@ def read_options(config: pytest.Config) -> Options:
         raise OptionError(
             "--grpclb-strategy", ",".join(given["strategy"]), expected="names with commas between"
         )
+    if given["cluster"] == "kubeconfig":
+        _check_existing(given)
     return Options(
         strategies=tuple(dict.fromkeys(names)),
         cluster=given["cluster"],
         artifacts=Path(given["artifacts"]) if given["artifacts"] else None,
         embedded_images=_images(config.getini("grpclb_embedded_images")),
         settings=settings,
+        image=_image("--grpclb-image", given["image"]),
+        load_images=tuple(
+            _image("--grpclb-load-image", name.strip())
+            for text in given["load-image"]
+            for name in text.split(",")
+            if name.strip()
+        ),
+        kubeconfig=given["kubeconfig"],
+        context=given["context"],
+        kind_image=given["kind-image"],
+        kind_config=Path(given["kind-config"]) if given["kind-config"] else None,
+        kind_name=given["kind-name"],
+        keep=_keep(given["keep"]),
+        require=bool(given["require"]),
     )
 
 
@@ -179,6 +271,47 @@ def _value(config: pytest.Config, option: _Option) -> Any:
         if option.repeatable:
             value = [value]
     return value
+
+
+def _image(name: str, value: str) -> str:
+    """Check that an image has a tag that stays what it is: kubelets pull "latest" each time.
+
+    :source: Kubernetes documentation, "Images", "Default image pull policy"
+    """
+    repository, _, tag = value.rpartition(":")
+    if value and (not repository or "/" in tag or "@" in value or tag in {"", "latest"}):
+        raise OptionError(name, value, expected="REPOSITORY:TAG, with a tag other than 'latest'")
+    return value
+
+
+def _check_existing(given: Mapping[str, Any]) -> None:
+    """Check that a run in an existing cluster is meant to be there.
+
+    :raises OptionError: if the context, or an image that the cluster can pull, is not named
+    """
+    if not given["context"]:
+        raise OptionError(
+            "--grpclb-context",
+            "",
+            expected="the name of the context to use: with --grpclb-cluster=kubeconfig none is "
+            "taken by default; `kubectl config get-contexts` lists them",
+        )
+    if not given["image"]:
+        raise OptionError(
+            "--grpclb-image",
+            "",
+            expected="REPOSITORY:TAG of this package's programs where the cluster can pull it; "
+            "`python -m pytest_grpclb.clusters.image REPOSITORY:TAG` builds it, "
+            "`docker push` brings it there",
+        )
+
+
+def _keep(value: str) -> Keep:
+    try:
+        return Keep(value)
+    except ValueError:
+        known = ", ".join(each.value for each in Keep)
+        raise OptionError("--grpclb-keep", value, expected=f"one of {known}") from None
 
 
 def _number(name: str, value: Any, *, above: float) -> float:
@@ -237,8 +370,20 @@ def _positive_or_none(name: str, value: Any) -> float | None:
     return None if value is None else _positive(name, value)
 
 
+def _ingress(name: str, value: Any) -> IngressSettings:
+    if not isinstance(value, IngressSettings):
+        raise OptionError(name, value, expected="pytest_grpclb.IngressSettings(...)")
+    return value
+
+
 def _count(name: str, value: Any) -> int:
     return _whole(name, value, least=1)
+
+
+def _truth(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise OptionError(name, value, expected="True or False")
+    return value
 
 
 _MARKER_KEYS: Mapping[str, _Check] = {
@@ -252,6 +397,9 @@ _MARKER_KEYS: Mapping[str, _Check] = {
     "power": _probability,
     "skew": lambda name, value: _number(name, value, above=1),
     "ready_timeout_s": _positive,
+    "readiness_gate": _truth,
+    "ingress": _ingress,
+    "envoy_workers": _count,
 }
 assert _MARKER_KEYS.keys() == {each.name for each in fields(Settings)}
 

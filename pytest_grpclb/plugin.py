@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,14 +11,18 @@ import pytest
 from pytest_grpclb import hookspecs
 from pytest_grpclb.errors import OptionError
 from pytest_grpclb.fixtures import (
+    FAILED,
+    NOTES,
     OPTIONS,
     PROVIDER,
+    RUN,
     STRATEGIES,
     VERDICT_PROPERTY,
     grpclb,
     grpclb_call,
     grpclb_cluster,
     grpclb_namespace,
+    grpclb_outside_driver,
     grpclb_service,
     grpclb_settings,
     grpclb_strategy,
@@ -32,6 +38,7 @@ __all__ = [
     "grpclb_call",
     "grpclb_cluster",
     "grpclb_namespace",
+    "grpclb_outside_driver",
     "grpclb_service",
     "grpclb_settings",
     "grpclb_strategy",
@@ -39,6 +46,7 @@ __all__ = [
 
 pytest.register_assert_rewrite("pytest_grpclb.asserts", "pytest_grpclb.conformance")
 
+_NOTES_OF_WORKER = "grpclb_notes"
 _SELECTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
 _MARKERS = (
@@ -77,6 +85,10 @@ def pytest_configure(config: pytest.Config) -> None:
             for name, provider in more.items():
                 _add("cluster provider", providers, name, provider)
         config.stash[OPTIONS] = options
+        config.stash[NOTES] = []
+        # xdist tells each worker; the main process has no cluster and needs no name.
+        shared = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+        config.stash[RUN] = shared[:6] or secrets.token_hex(3)
         config.stash[STRATEGIES] = strategies
         config.stash[PROVIDER] = find(options.cluster, providers)
         config.stash[_SELECTED] = selected(options, strategies)
@@ -114,6 +126,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Save what explains a failure, while the pods still run."""
     report = yield
+    if report.failed and report.when != "teardown":
+        item.stash[FAILED] = True
     directory = item.config.stash[OPTIONS].artifacts
     handle = getattr(item, "funcargs", {}).get("grpclb")
     if directory is not None and handle is not None and report.when == "call" and report.failed:
@@ -122,8 +136,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Show every verdict of the run: a row per strategy and test."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have what an xdist worker wants to say brought to the main process."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_NOTES_OF_WORKER] = session.config.stash[NOTES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what an xdist worker wants to say."""
+    output = getattr(node, "workeroutput", None) or {}  # a worker that has crashed has none
+    notes: list[str] = node.config.stash[NOTES]
+    notes.extend(output.get(_NOTES_OF_WORKER, ()))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Show every verdict of the run, a row per strategy and test, and what was kept."""
+    notes: list[str] = config.stash[NOTES]
+    if notes:
+        terminalreporter.section("gRPC load balancing: clusters")
+        for note in dict.fromkeys(notes):
+            terminalreporter.write_line(note)
     rows = [
         value
         for reports in terminalreporter.stats.values()

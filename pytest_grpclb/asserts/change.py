@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "rebalance_deadline_s"]
 
-CHANGES = frozenset({EventKind.SCALE, EventKind.KILL, EventKind.RESTART})
+CHANGES = frozenset(
+    {
+        EventKind.SCALE,
+        EventKind.KILL,
+        EventKind.RESTART,
+        EventKind.MAKE_UNREADY,
+        EventKind.MAKE_READY,
+    }
+)
 
 
 def rebalance_deadline_s(timers: Timers, *, slack_s: float) -> float:
@@ -64,7 +72,10 @@ class Change:
     @classmethod
     def last_of(cls, traffic: Traffic) -> Change:
         changes = [event.at_s for event in traffic.events if event.kind in CHANGES]
-        at_s = changes[-1] if changes else math.inf
+        moved = [_changed_at_s(each) for each in traffic.backends]
+        # A change may be none of who serves: scaling down may take a pod that did not.
+        last_s = max((at_s for at_s in moved if changes and at_s >= changes[0]), default=-math.inf)
+        at_s = max((at_s for at_s in changes if at_s <= last_s), default=math.inf)
         current = tuple(each for each in traffic.backends if each.removed_at_s is None)
         new = tuple(each for each in current if _changed_at_s(each) >= at_s)
         removed = tuple(
@@ -85,16 +96,23 @@ class Change:
 class Look:
     """What the calls up to some moment say of the last change."""
 
-    def __init__(self, traffic: Traffic, *, slack_s: float, kill_window_s: float) -> None:
+    def __init__(
+        self,
+        traffic: Traffic,
+        *,
+        slack_s: float,
+        kill_window_s: float,
+        excuse_aged: bool = False,
+    ) -> None:
         if traffic.timers is None:
             raise ValueError("traffic: its timers are unknown, and the deadline follows from them")
         self.traffic, self.timers, self.slack_s = traffic, traffic.timers, slack_s
         self.deadline_s = rebalance_deadline_s(traffic.timers, slack_s=slack_s)
         self.change = change = Change.last_of(traffic)
-        # Each change has its share of the error rate: a half, a quarter, and so on.
-        self.alpha = traffic.alpha / 2.0**change.number
+        # Each change has its share of the error rate: 1/2, 1/6, 1/12 and so on, 1 in all.
+        self.alpha = traffic.alpha / (change.number * (change.number + 1))
         self.power = 1.0 - (1.0 - traffic.power) / 2.0
-        self.excused = excused_failures(traffic, kill_window_s)
+        self.excused = excused_failures(traffic, kill_window_s, aged=excuse_aged)
         # Where a connection decides, a channel cannot reach every pod: all of them together may.
         self.pickers = 1 if traffic.mechanism is Mechanism.CONNECTION else traffic.channels
         reported = _reported_up_to(traffic)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_grpclb.asserts.change import Look
 from pytest_grpclb.model import Rebalance, Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LiveTraffic", "assert_rebalanced"]
 
@@ -42,6 +46,7 @@ def assert_rebalanced(
     *,
     slack_s: float = SLACK_S,
     kill_window_s: float = KILL_WINDOW_S,
+    excuse_aged: bool = False,
 ) -> Rebalance:
     """Check that traffic moved to the pods that the last scaling, killing or restart left.
 
@@ -51,6 +56,8 @@ def assert_rebalanced(
     :param source: live traffic, or that of a finished run
     :param slack_s: seconds added to the deadline that follows from the strategy's timers
     :param kill_window_s: seconds after a pod was killed in which calls may fail with UNAVAILABLE
+    :param excuse_aged: calls may fail whose connection the server ended for its age: gRPC may reset
+        it before it has read a call that crossed its GOAWAY, the oftener the shorter the age
     :return: how long each pod's change took to show
     :raises AssertionError: if a new pod was not called in time, a removed one still was, the spread
         over the pods is SKEWED, or a call failed
@@ -58,28 +65,26 @@ def assert_rebalanced(
     :raises ValueError: if nothing changed while traffic ran, or no pod is left
     """
     __tracebackhide__ = True
+    look_at = partial(Look, slack_s=slack_s, kill_window_s=kill_window_s, excuse_aged=excuse_aged)
     if isinstance(source, Traffic):
-        look = Look(source, slack_s=slack_s, kill_window_s=kill_window_s)
-    else:
-        look = _watch(source, slack_s=slack_s, kill_window_s=kill_window_s)
-    return look.conclude()
+        return look_at(source).conclude()
+    return _watch(source, look_at).conclude()
 
 
-def _watch(source: LiveTraffic, *, slack_s: float, kill_window_s: float) -> Look:
+def _watch(source: LiveTraffic, look_at: Callable[[Traffic], Look]) -> Look:
     """Look at live traffic until it has shown enough, has ended, or has fallen silent."""
     reported, reported_at_s = -1, source.now_s()
     while True:
         began_s = source.now_s()
         traffic = source.snapshot()
-        look = Look(traffic, slack_s=slack_s, kill_window_s=kill_window_s)
+        look = look_at(traffic)
         if look.complete or traffic.ended_at_s is not None:
             return look
         looked_s = source.now_s()
         if len(traffic.calls) > reported:
             reported, reported_at_s = len(traffic.calls), looked_s
         elif looked_s - reported_at_s > SILENCE_S:
-            ended = replace(traffic, ended_at_s=looked_s)
-            return Look(ended, slack_s=slack_s, kill_window_s=kill_window_s)
+            return look_at(replace(traffic, ended_at_s=looked_s))
         resume_s = looked_s + max(SHORTEST_PAUSE_S, PAUSES_PER_LOOK * (looked_s - began_s))
         while (left_s := resume_s - source.now_s()) > 0.0:
             source.wait(left_s)

@@ -72,10 +72,11 @@ def assert_even_spread(traffic: Traffic) -> Verdict:
         alpha=traffic.alpha,
         power=traffic.power,
         skew=traffic.skew,
-        pickers=traffic.channels,
+        pickers=traffic.channels if traffic.pickers is None else traffic.pickers,
         picker_rebuilds=traffic.picker_rebuilds if complete else None,
         connections=connections,
         names={backend.uid: backend.name for backend in standing},
+        alarm=traffic.alarm,
     )
     return conclude(traffic, verdict)
 
@@ -106,7 +107,7 @@ def assert_weighted_spread(traffic: Traffic, weights: Mapping[str, float]) -> Ve
         weights=list(by_uid.values()),
         names={backend.uid: backend.name for backend in traffic.backends},
     )
-    return conclude(traffic, verdict)
+    return conclude(traffic, _unless_cut_short(traffic, verdict))
 
 
 def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float) -> Verdict:
@@ -148,7 +149,8 @@ def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float
     fair_shares = {
         uid: fraction / len(group) if uid in group else (1.0 - fraction) / others for uid in counts
     }
-    return conclude(traffic, replace(verdict, counts=counts, fair_shares=fair_shares))
+    verdict = replace(verdict, counts=counts, fair_shares=fair_shares)
+    return conclude(traffic, _unless_cut_short(traffic, verdict))
 
 
 def assert_pinned(traffic: Traffic) -> None:
@@ -268,6 +270,24 @@ def conclude(
             verdict.reason, seen=verdict.calls, needed=verdict.needed_calls, advice=advice
         )
     return verdict
+
+
+def _unless_cut_short(traffic: Traffic, verdict: Verdict) -> Verdict:
+    """Return *verdict*, or that there is none, where the counts decided when the run ended.
+
+    The error rates hold for a number of calls that was chosen beforehand.
+    """
+    if traffic.alarm is None or traffic.alarm.raised_after is None:
+        return verdict
+    return replace(
+        verdict,
+        outcome=Outcome.INCONCLUSIVE,
+        reason=(
+            f"the run ended early, for after {plural(traffic.alarm.raised_after, 'call')} it was "
+            "certain that the spread is not even; whether it is the one wanted takes a run of a "
+            "given length"
+        ),
+    )
 
 
 def _standing(traffic: Traffic) -> list[Backend]:

@@ -148,6 +148,9 @@ class KindProvider:
         assert self._api is not None, "wait() comes first"
         return forwarded(self._api, namespace, pod, port)
 
+    def check_image(self, image: str) -> None:
+        """Do nothing: nodes pull what they have not."""
+
     def ingress_files(self) -> Mapping[str, str]:
         """Return none: what the ingress controller does is in its pods' logs."""
         return {}

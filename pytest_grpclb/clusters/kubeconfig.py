@@ -111,6 +111,9 @@ class KubeconfigCluster:
         assert self._api is not None
         return forwarded(self._api, namespace, pod, port)
 
+    def check_image(self, image: str) -> None:
+        """Do nothing: nodes pull what they have not."""
+
     def ingress_files(self) -> Mapping[str, str]:
         """Return none: the ingress controller is not the run's."""
         return {}

@@ -73,6 +73,7 @@ class PodWatch:
         self._changed = threading.Condition()
         self._pods: dict[str, PodState] = {}
         self._backends: dict[str, Backend] = {}
+        self._by_address: dict[str, str] = {}
         self._events: list[Event] = []
         self._stream: ResponseStream | None = None
         self._closed = False
@@ -90,6 +91,11 @@ class PodWatch:
             stream.close()
         self._thread.join()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the thread is to end, so that nothing changes any more."""
+        return self._closed
+
     # --- what is known
 
     def pods(self) -> tuple[PodState, ...]:
@@ -106,6 +112,15 @@ class PodWatch:
         """Return all that happened so far."""
         with self._changed:
             return tuple(self._events)
+
+    def uid_of(self, told: str) -> str:
+        """Return the UID of the pod that *told* names; itself where that is no pod's address.
+
+        :param told: what was said of who answered: a UID, or an address with or without its port
+        """
+        host = told.rpartition(":")[0].strip("[]")
+        with self._changed:
+            return self._by_address.get(told) or self._by_address.get(host) or told
 
     def note(self, kind: EventKind, *, backend: str = "", detail: str = "") -> None:
         """Add an event that the caller is about to cause."""
@@ -194,6 +209,8 @@ class PodWatch:
 
     def _see(self, state: PodState) -> None:
         self._pods[state.uid] = state
+        if state.address:
+            self._by_address[state.address] = state.uid  # an address is one pod's after another
         known = self._backends.get(state.uid)
         now_s = time.monotonic()
         if state.serves and (known is None or known.removed_at_s is not None):

@@ -102,6 +102,12 @@ class Cluster(Protocol):
         :param address: the pod's own address
         """
 
+    def check_image(self, image: str) -> None:
+        """Do nothing if pods may use *image*, as far as that can be told before they do.
+
+        :raises ClusterUnavailableError: if what it takes is missing on this machine
+        """
+
     @property
     def ingress_workers(self) -> int | None:
         """How many workers of the ingress pick backends, each by itself; None: it is not known."""

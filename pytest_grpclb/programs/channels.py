@@ -15,12 +15,15 @@ import grpc
 from grpc._cython import cygrpc
 
 from pytest_grpclb._pb import driver_pb2
+from pytest_grpclb.programs.serving import LISTEN_IP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 CLUSTER_DNS = "GRPCLB_CLUSTER_DNS"
 """The cluster's DNS server, "ip:port": what /etc/resolv.conf is to a pod of a real cluster."""
+
+_LOCALHOST = "dns:///localhost:"
 
 # One trace event takes about 100 bytes: hours of a connection that is renewed every second.
 _TRACE_BYTES = 4 * 2**20
@@ -54,8 +57,15 @@ async def opened(plan: driver_pb2.Plan) -> AsyncIterator[list[Opened]]:
 def cluster_target(target: str) -> str:
     """Return *target* with the cluster's DNS server as the authority of a ``dns:///`` name.
 
+    The name ``localhost`` stands for the pod itself: for its own address where pods share a
+    machine's loopback.
+
     :source: https://github.com/grpc/grpc/blob/master/doc/naming.md
     """
+    if target.startswith(_LOCALHOST):
+        own = os.environ.get(LISTEN_IP, "")
+        host = f"[{own}]" if ":" in own else own or "localhost"
+        return f"dns:///{host}:{target.removeprefix(_LOCALHOST)}"
     server = os.environ.get(CLUSTER_DNS, "")
     if server and target.startswith("dns:///"):
         return f"dns://{server}/{target.removeprefix('dns:///')}"
@@ -148,6 +158,7 @@ def _subchannel(channelz_id: int) -> driver_pb2.Subchannel:
     subchannel = json.loads(cygrpc.channelz_get_subchannel(channelz_id))["subchannel"]
     data = subchannel["data"]
     return driver_pb2.Subchannel(
+        id=channelz_id,
         address=unquote(data["target"].removeprefix("ipv4:").removeprefix("ipv6:")),
         state=_state(data),
         calls_started=int(data.get("callsStarted", 0)),

@@ -51,6 +51,12 @@ _TIMELINE_LINES = 24
 _DISRUPTIONS = (EventKind.SCALE, EventKind.KILL, EventKind.RESTART, EventKind.ENDPOINT_REMOVED)
 """Events that a failed call may follow from."""
 
+_COMINGS_AND_GOINGS = (EventKind.CONNECTION_OPENED, EventKind.CONNECTION_CLOSED)
+"""Where connections age there are many of them: one line for what was seen at one moment."""
+
+_NAMES = 3
+"""Pods named in a line; of more than that, their number says as much."""
+
 
 def pod_name(traffic: Traffic, uid: str) -> str:
     """Return the name of the pod, or what the stranger called itself."""
@@ -118,7 +124,11 @@ def client_view(traffic: Traffic) -> str:
 
 def timeline(traffic: Traffic) -> str:
     """Return what happened while traffic ran, and when each pod first answered."""
-    moments = [(event.at_s, _describe_event(traffic, event)) for event in traffic.events]
+    moments = [
+        (event.at_s, _describe_event(traffic, event))
+        for event in traffic.events
+        if event.kind not in _COMINGS_AND_GOINGS
+    ]
     moments += [
         (at_s, f"first answer of {pod_name(traffic, uid)}")
         for uid, at_s in first_answers(traffic.calls).items()
@@ -126,11 +136,19 @@ def timeline(traffic: Traffic) -> str:
     moments.append((traffic.started_at_s, "calls are counted from here"))
     if traffic.ended_at_s is not None:
         moments.append((traffic.ended_at_s, "traffic ends"))
+    connections = _describe_connections(traffic)
+    if len(moments) + len(connections) <= _TIMELINE_LINES:
+        moments += connections
     lines = [f"{_moment(traffic, at_s)}  {what}" for at_s, what in sorted(moments)]
     if len(lines) > _TIMELINE_LINES:
         half = _TIMELINE_LINES // 2
         lines[half:-half] = [f"... {len(lines) - 2 * half} more ..."]
-    return "\n".join(_align_right(lines))
+    lines = _align_right(lines)
+    if len(moments) + len(connections) > _TIMELINE_LINES and connections:
+        numbers = Counter(event.kind for event in traffic.events)
+        told = ", ".join(f"{kind.value} x {numbers[kind]}" for kind in _COMINGS_AND_GOINGS)
+        lines.append(f"left out: {told}")
+    return "\n".join(lines)
 
 
 def failed_calls(traffic: Traffic, *, without: Collection[int] = ()) -> str:
@@ -208,7 +226,24 @@ def _connections_of(traffic: Traffic, backend: Backend | None) -> str:
 def _describe_event(traffic: Traffic, event: Event) -> str:
     who = f" {pod_name(traffic, event.backend)}" if event.backend else ""
     detail = f" {event.detail}" if event.detail else ""
-    return f"{event.kind.value}{who}{detail}"
+    several = event.channel is not None and traffic.channels > 1
+    channel = f" (channel {event.channel})" if several else ""
+    return f"{event.kind.value}{who}{detail}{channel}"
+
+
+def _describe_connections(traffic: Traffic) -> list[tuple[float, str]]:
+    """Return a line for all connections that were seen to be opened, or closed, at one moment."""
+    seen: dict[tuple[float, EventKind], Counter[str]] = {}
+    for event in traffic.events:
+        if event.kind in _COMINGS_AND_GOINGS:
+            who = pod_name(traffic, event.backend) if event.backend else event.address
+            seen.setdefault((event.at_s, event.kind), Counter())[who] += 1
+    lines = []
+    for (at_s, kind), ends in seen.items():
+        names = [f"{who} x {number}" if number > 1 else who for who, number in ends.items()]
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        lines.append((at_s, f"{kind.value} {', '.join(names[:_NAMES])}{more}"))
+    return lines
 
 
 def _after_event(traffic: Traffic, at_s: float) -> str:

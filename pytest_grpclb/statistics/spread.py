@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.model import Mechanism, Outcome, Verdict
@@ -19,6 +19,8 @@ from pytest_grpclb.statistics.sizing import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pytest_grpclb.model import Alarm
 
 __all__ = ["chi_square", "count_interval", "judge_spread", "plural"]
 
@@ -36,6 +38,7 @@ def judge_spread(
     connections: Mapping[str, int] | None = None,
     weights: Sequence[float] | None = None,
     names: Mapping[str, str] | None = None,
+    alarm: Alarm | None = None,
 ) -> Verdict:
     """Return what *counts* allow one to say about the spread over *backends*.
 
@@ -57,6 +60,8 @@ def judge_spread(
     :param connections: connections that each backend was given, for ``Mechanism.CONNECTION``
     :param weights: each backend's share in proportion; without them all are equal
     :param names: what to call backends in the reason, where it is not their key
+    :param alarm: the watch that was kept while calls were sent; the verdict is SKEWED if it cried
+        out, and the false-alarm rates add up if the test has one
     :raises ValueError: if there are fewer than two backends, a count is negative, or a rate is none
     """
     negative = {backend: count for backend, count in counts.items() if count < 0}
@@ -84,6 +89,8 @@ def judge_spread(
             judgement = binomial
     else:
         judgement = _judge_binomial(sample)
+    if alarm is not None:
+        judgement = _heed(alarm, judgement, sample)
     outcome, reason = judgement.outcome, judgement.reason
     if strangers:
         outcome, reason = Outcome.SKEWED, _describe_strangers(strangers, sample)
@@ -99,6 +106,7 @@ def judge_spread(
         test=judgement.test,
         reason=reason,
         fair_shares=sample.shares if weights is not None else {},
+        certain_after=alarm.raised_after if alarm is not None else None,
     )
 
 
@@ -253,6 +261,29 @@ def _judge_connections(sample: _Sample, connections: Mapping[str, int]) -> _Judg
         return by_calls
     # Calls of one connection share its backend: however many, they are no evidence of an even pick.
     return by_connections
+
+
+def _heed(alarm: Alarm, judgement: _Judgement, sample: _Sample) -> _Judgement:
+    """Return *judgement* in the light of the watch that was kept."""
+    if alarm.raised_after is None:
+        # The exact bound is broken by no even spread, and no evidence is found against one.
+        return replace(judgement, alpha=judgement.alpha + alarm.alpha if judgement.alpha else 0.0)
+    rarest = min(
+        sample.counts,
+        key=lambda backend: _rarity(sample.counts[backend], sample.calls, sample.shares[backend]),
+    )
+    count, fair = sample.counts[rarest], sample.calls * sample.shares[rarest]
+    multiple = f" ({count / fair:.2f} times its share)" if fair else ""
+    return replace(
+        judgement,
+        outcome=Outcome.SKEWED,
+        alpha=alarm.alpha,
+        test="evidence against fair shares, looked at after every call",
+        reason=(
+            f"{sample.name(rarest)} answered {count} of {plural(sample.calls, 'call')}{multiple}; "
+            f"that they are not even was certain after {alarm.raised_after}"
+        ),
+    )
 
 
 def _rarity(count: int, calls: int, share: float) -> float:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.errors import OptionError
 from pytest_grpclb.strategies.clusterip import ClusterIp
+from pytest_grpclb.strategies.envoy_sidecar import EnvoySidecar
 from pytest_grpclb.strategies.headless import Headless
+from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 from pytest_grpclb.strategies.lookaside import Lookaside
 from pytest_grpclb.strategies.protocol import Strategy
 
@@ -15,7 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["STRATEGIES", "Strategy", "find"]
 
-_ALL: tuple[Strategy, ...] = (Headless(), ClusterIp(), Lookaside())
+_ALL: tuple[Strategy, ...] = (
+    Headless(),
+    ClusterIp(),
+    Lookaside(),
+    EnvoySidecar(),
+    IngressNginx(),
+)
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """By name, in the order in which ``--grpclb-strategy=all`` runs them."""

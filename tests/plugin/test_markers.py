@@ -67,7 +67,12 @@ def test_the_closest_marker_wins(pytester: pytest.Pytester) -> None:
             "grpclb(replica=3)",
             "marker grpclb: 'replica' cannot be used; expected one of replicas, "
             "max_connection_age_s, max_connection_age_grace_s, min_resolution_interval_s, "
-            "channels, concurrency, alpha, power, skew, ready_timeout_s",
+            "channels, concurrency, alpha, power, skew, ready_timeout_s, readiness_gate, "
+            "ingress, envoy_workers",
+        ),
+        (
+            "grpclb(readiness_gate=1)",
+            "marker grpclb: readiness_gate: 1 cannot be used; expected True or False",
         ),
         (
             "grpclb(3)",

@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from made_traffic import TIMERS, Rows, made_traffic, pods
 
 from pytest_grpclb.asserts import (
     assert_even_spread,
@@ -16,7 +15,10 @@ from pytest_grpclb.asserts import (
     assert_weighted_spread,
 )
 from pytest_grpclb.errors import GrpclbError, InconclusiveError
-from pytest_grpclb.model import Event, EventKind, Mechanism, Outcome, Verdict
+from pytest_grpclb.model import Alarm, Backend, Event, EventKind, Mechanism, Outcome, Verdict
+from pytest_grpclb.statistics import SkewAlarm
+
+from .made_traffic import TIMERS, Rows, made_traffic, pods
 
 
 def shuffled(**counts: int) -> list[str]:
@@ -369,3 +371,50 @@ def test_calls_to_a_standing_pod_are_counted_from_the_beginning() -> None:
     with pytest.raises(AssertionError, match=r"later than 0 s after traffic began, "):
         assert_no_calls_to(made_traffic("aabc"), "b")
     assert_no_calls_to(made_traffic("ab" * 20), "c")
+
+
+# --- runs that ended early
+
+PINNED = made_traffic("a" * 27, alarm=Alarm(alpha=5e-7, raised_after=19), alpha=5e-7)
+
+
+def test_a_run_that_ended_early_is_skewed_and_says_after_how_many_calls() -> None:
+    with pytest.raises(AssertionError) as raised:
+        assert_even_spread(PINNED)
+    assert str(raised.value).splitlines()[:2] == [
+        "headless: SKEWED: pod-a answered 27 of 27 calls (3.00 times its share);",
+        "  that they are not even was certain after 19",
+    ]
+
+
+def test_a_pinned_run_that_ended_early_is_pinned() -> None:
+    assert_pinned(PINNED)
+
+
+@pytest.mark.parametrize("backends", [2, 3, 10, 50])
+def test_whatever_ends_a_pinned_run_early_is_enough_to_call_it_pinned(backends: int) -> None:
+    alarm = SkewAlarm(backends, alpha=5e-7)
+    while not alarm.observe(0):
+        pass
+    assert alarm.raised_at is not None
+    assert alarm.raised_at <= 28
+    standing = tuple(Backend(uid=str(index), name=f"pod-{index}") for index in range(backends))
+    rows = ["0"] * alarm.raised_at
+    assert_pinned(made_traffic(rows, backends=standing, alpha=5e-7))
+
+
+def test_other_shares_are_not_read_off_a_run_that_ended_early() -> None:
+    told = (
+        "INCONCLUSIVE: the run ended early, for after 19 calls it was certain that the spread is "
+        "not even; whether it is the one wanted takes a run of a given length; send at least "
+    )
+    with pytest.raises(InconclusiveError, match=f"^{re.escape(told)}"):
+        assert_weighted_spread(PINNED, {"pod-a": 98, "pod-b": 1, "pod-c": 1})
+    with pytest.raises(InconclusiveError, match=f"^{re.escape(told)}"):
+        assert_share(PINNED, "pod-a", 0.5)
+
+
+def test_traffic_without_a_call_is_inconclusive() -> None:
+    told = "0 calls are too few: 584 are needed to find one backend at 1.5 times its share; "
+    with pytest.raises(InconclusiveError, match=re.escape(told)):
+        assert_even_spread(made_traffic(""))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_traffic import TIMERS, Rows, made_traffic, pods
 
 from pytest_grpclb.model import Connection, Event, EventKind, Mechanism, Outcome, Traffic, Verdict
 from pytest_grpclb.report import (
@@ -20,6 +19,8 @@ from pytest_grpclb.report import (
     summary_row,
     timeline,
 )
+
+from .made_traffic import TIMERS, Rows, made_traffic, pods
 
 
 def verdict_of(counts: dict[str, int], outcome: Outcome = Outcome.SKEWED, **more: Any) -> Verdict:
@@ -212,6 +213,46 @@ def test_a_long_timeline_leaves_out_its_middle() -> None:
     assert lines[-1] == "+200.000 s  traffic ends"
 
 
+def client_event(kind: EventKind, at_s: float, backend: str, *, channel: int = 0) -> Event:
+    address = f"10.0.0.{backend}:1"
+    return Event(at_s=at_s, kind=kind, backend=backend, channel=channel, address=address)
+
+
+def test_the_timeline_tells_connections_seen_at_one_moment_in_one_line() -> None:
+    opened, closed = EventKind.CONNECTION_OPENED, EventKind.CONNECTION_CLOSED
+    events = (
+        *[client_event(closed, 1.5, "c", channel=channel) for channel in (0, 1)],
+        *[client_event(opened, 2.0, backend) for backend in "abcdef"],
+        client_event(opened, 2.5, ""),
+        Event(at_s=3.0, kind=EventKind.RESOLVED, channel=1, detail="6 known, 1 new, 0 gone"),
+    )
+    traffic = made_traffic(Rows(), events=events, started_at_s=1.0, channels=2, ended_at_s=None)
+    assert timeline(traffic) == (
+        "+0.000 s  calls are counted from here\n"
+        "+0.500 s  connection closed pod-c x 2\n"
+        "+1.000 s  connection opened pod-a, pod-b, pod-c and 3 more\n"
+        "+1.500 s  connection opened 10.0.0.:1\n"
+        "+2.000 s  resolved 6 known, 1 new, 0 gone (channel 1)"
+    )
+
+
+def test_a_long_timeline_leaves_out_connections_first() -> None:
+    opened, closed = EventKind.CONNECTION_OPENED, EventKind.CONNECTION_CLOSED
+    connections = [
+        client_event(kind, 2.0 + index, "a")
+        for index in range(20)
+        for kind in (closed, opened, opened)
+    ]
+    events = (Event(at_s=1.0, kind=EventKind.SCALE, detail="3 -> 4"), *connections)
+    lines = timeline(made_traffic(Rows(), events=events, ended_at_s=99.0)).splitlines()
+    assert lines == [
+        " +0.000 s  calls are counted from here",
+        " +1.000 s  scale 3 -> 4",
+        "+99.000 s  traffic ends",
+        "left out: connection opened x 40, connection closed x 20",
+    ]
+
+
 # --- failed calls
 
 
@@ -381,6 +422,33 @@ def test_the_diagnosis_of_rebuilt_pickers() -> None:
     assert diagnose(standing(picker_rebuilds=12, warm_up_seen=(3,)), some) == (
         "the client's picker was rebuilt 12 times while calls were counted, and each one starts "
         "its round anew; measure evenness with max_connection_age_s=None"
+    )
+
+
+# --- behind a proxy, whose client has one address and the default policy
+
+
+def test_the_diagnosis_of_a_proxy_that_knows_one_pod() -> None:
+    client = {"settings": {"service config": "(none: pick_first)"}, "resolved": ("10.9.9.9:1",)}
+    assert diagnose(standing(pickers=1, **client), ALL_ON_ONE) == (
+        "the proxy sent every call to 1 of 3 ready pods; compare its own list of hosts, which is "
+        "among the artifacts (--grpclb-artifacts DIR), with the Service's endpoints"
+    )
+
+
+def test_the_diagnosis_of_a_proxy_that_does_not_look_again() -> None:
+    traffic = replace(with_newcomer(push_s=1.0), pickers=1)
+    assert diagnose(traffic, NEWCOMER_IDLE) == (
+        "the proxy did not take up the 1 new pod; compare its own list of hosts, which is among "
+        "the artifacts (--grpclb-artifacts DIR), with the Service's endpoints"
+    )
+
+
+def test_the_diagnosis_of_a_proxy_whose_hosts_changed() -> None:
+    some = verdict_of({"a": 300, "b": 200, "c": 84})
+    assert diagnose(standing(picker_rebuilds=1, pickers=2, warm_up_seen=(3,)), some) == (
+        "the proxy's list of hosts changed, or a call was sent again, 1 time while calls were "
+        "counted; measure evenness while no pod comes or goes"
     )
 
 

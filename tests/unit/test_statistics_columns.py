@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from made_traffic import Rows
-
 from pytest_grpclb.model import Calls
 from pytest_grpclb.statistics import (
     Answer,
@@ -11,6 +9,8 @@ from pytest_grpclb.statistics import (
     count_unnamed,
     first_answers,
 )
+
+from .made_traffic import Rows
 
 
 def test_answers_leave_out_failed_and_unnamed_calls() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 from typing import Any
 
 import pytest
 
-from pytest_grpclb.model import Mechanism, Outcome, Verdict
-from pytest_grpclb.statistics import chi_square, judge_spread
+from pytest_grpclb.model import Alarm, Mechanism, Outcome, Verdict
+from pytest_grpclb.statistics import SkewAlarm, chi_square, judge_spread, upper_tail
 
 RATES = {"alpha": 1e-6, "power": 0.999, "skew": 1.5}
 THREE = ("a", "b", "c")
@@ -285,3 +286,42 @@ def test_chi_square_of_few_calls_is_refused() -> None:
         chi_square({"a": 5, "b": 4})
     with pytest.raises(ValueError, match=r"^counts: 0 calls expected per backend; "):
         chi_square({})
+
+
+# --- a run that was watched
+
+
+def test_an_alarm_decides_whatever_the_final_counts_are() -> None:
+    verdict = judge(
+        {"a": 25, "b": 5, "c": 6}, alarm=Alarm(alpha=5e-7, raised_after=30), names={"a": "pod-a"}
+    )
+    assert verdict.outcome is Outcome.SKEWED
+    assert (verdict.calls, verdict.certain_after, verdict.alpha) == (36, 30, 5e-7)
+    assert verdict.test == "evidence against fair shares, looked at after every call"
+    assert verdict.reason == (
+        "pod-a answered 25 of 36 calls (2.08 times its share); "
+        "that they are not even was certain after 30"
+    )
+
+
+def test_false_alarms_of_the_watch_and_of_the_test_add_up() -> None:
+    even = {"a": 201, "b": 201, "c": 201}
+    verdict = judge(even, alpha=5e-7, alarm=Alarm(alpha=5e-7))
+    assert (verdict.outcome, verdict.certain_after) == (Outcome.EVEN, None)
+    assert verdict.alpha == 1e-6
+    assert round_robin(200, 200, 200, alarm=Alarm(alpha=5e-7)).alpha == 0.0
+
+
+def test_a_watched_run_that_is_even_is_called_skewed_as_rarely_as_claimed() -> None:
+    chance, runs, alpha = random.Random(5), 600, 0.02
+    skewed = 0
+    for _ in range(runs):
+        alarm, picks = SkewAlarm(3, alpha=alpha / 2), chance.choices(range(3), k=584)
+        if any(alarm.observe(pick) for pick in picks):
+            picks = picks[: alarm.raised_at]
+        counts = {name: picks.count(index) for index, name in enumerate(THREE)}
+        told = Alarm(alpha=alpha / 2, raised_after=alarm.raised_at)
+        skewed += judge(counts, alpha=alpha / 2, alarm=told).outcome is Outcome.SKEWED
+    # Fails by chance once in a million seeds, if the rate is as high as claimed.
+    assert upper_tail(skewed, runs, alpha) > 1e-6
+    assert skewed > 0

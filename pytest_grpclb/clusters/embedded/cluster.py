@@ -126,6 +126,19 @@ class EmbeddedCluster:
         del namespace, pod
         return nullcontext(f"{address}:{port}")
 
+    def check_image(self, image: str) -> None:
+        """Do nothing unless *image* is Envoy's and there is none on this machine.
+
+        :raises ClusterUnavailableError: in that case
+        """
+        from pytest_grpclb.clusters.embedded.envoy import ADVICE, find_envoy
+        from pytest_grpclb.clusters.embedded.images import Images
+
+        if Images(self._images).stands_for_envoy(image) and find_envoy() is None:
+            raise ClusterUnavailableError(
+                _NAME, reason=f"the image {image!r} needs Envoy, which is not here", advice=ADVICE
+            )
+
     def ingress_files(self) -> Mapping[str, str]:
         """Return nginx's configuration and logs; keys are not among them."""
         directory = self._directory / "ingress"

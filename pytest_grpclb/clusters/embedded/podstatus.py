@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_grpclb.clusters.embedded.watch import Object
 
@@ -127,7 +127,7 @@ def pod_status(
         "podIP": ip,
         "podIPs": [{"ip": ip}],
         "startTime": started_at,
-        "conditions": _conditions(old, phase, initialized, init, [*main, *sidecars], now),
+        "conditions": _conditions(pod, phase, initialized, init, [*main, *sidecars], now),
         "containerStatuses": [state.status() for state in main],
     }
     if init:
@@ -145,33 +145,53 @@ def _phase(main: Sequence[ContainerState], *, initialized: bool, ended: bool) ->
 
 
 def _conditions(
-    old: Object,
+    pod: Object,
     phase: str,
     initialized: bool,
     init: Sequence[ContainerState],
     serving: Sequence[ContainerState],
     now: str,
 ) -> list[Any]:
-    before = {each["type"]: each for each in old.get("conditions") or ()}
+    before = {each["type"]: each for each in pod.get("status", {}).get("conditions") or ()}
     waiting = [state.name for state in init if not (state.has_succeeded or state.started)]
     unready = [state.name for state in serving if not state.ready]
     if phase == "Succeeded":
         why_not = ("PodCompleted", "")
     else:
         why_not = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
-    ready = initialized and not unready
+    complete = initialized and not unready
+    shut = _shut_gates(pod, before) if complete else []
+    ready_reason = ("ReadinessGatesNotReady", ", ".join(shut)) if shut else why_not
     incomplete = f"containers with incomplete status: [{' '.join(waiting)}]"
     wanted = (
         ("PodReadyToStartContainers", True, ("", "")),
         ("Initialized", initialized, ("ContainersNotInitialized", incomplete)),
-        ("Ready", ready, why_not),
-        ("ContainersReady", ready, why_not),
+        ("Ready", complete and not shut, ready_reason),
+        ("ContainersReady", complete, why_not),
         ("PodScheduled", True, ("", "")),
     )
-    return [
+    own = [
         _condition(before.get(kind, {}), kind, holds, *(("", "") if holds else reason), now)
         for kind, holds, reason in wanted
     ]
+    # What others say of the pod, such as its readiness gates, stays as they have said it.
+    kinds = {kind for kind, _, _ in wanted}
+    return [*own, *(each for kind, each in before.items() if kind not in kinds)]
+
+
+def _shut_gates(pod: Object, conditions: Mapping[str, Object]) -> list[str]:
+    """Tell which readiness gates keep the pod from being ready.
+
+    :source: kubernetes, ``pkg/kubelet/status/generate.go`` (GeneratePodReadyCondition)
+    """
+    told = []
+    for gate in pod["spec"].get("readinessGates") or ():
+        kind = gate["conditionType"]
+        if kind not in conditions:
+            told.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+        elif (status := conditions[kind]["status"]) != "True":
+            told.append(f'the status of pod readiness gate "{kind}" is not "True", but {status}')
+    return told
 
 
 def _condition(

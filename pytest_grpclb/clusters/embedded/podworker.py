@@ -85,6 +85,8 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         """Take notice of the pod's new state in the store: it may have to end, or sooner."""
         sandbox = self._sandbox
+        if _gates(pod) != _gates(sandbox.pod):
+            self._changed()
         sandbox.pod = pod
         if self._ended or "deletionTimestamp" not in pod["metadata"]:
             return
@@ -166,3 +168,10 @@ class PodWorker:
             host_ip=self._node.address,
         )
         store.update_status("pods", {**pod, "status": status}, expect=None)
+
+
+def _gates(pod: Object) -> dict[str, str]:
+    """Return what is said of the pod's readiness gates."""
+    kinds = {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()}
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return {each["type"]: each["status"] for each in conditions if each["type"] in kinds}

@@ -38,6 +38,22 @@ def test_where_pods_have_a_resolver_of_their_own_targets_stay(
     assert cluster_target("dns:///a:80") == "dns:///a:80"
 
 
+@pytest.mark.parametrize(
+    ("own", "dialled"),
+    [
+        ("127.9.1.5", "dns:///127.9.1.5:80"),
+        ("fd00::5", "dns:///[fd00::5]:80"),
+        ("", "dns:///localhost:80"),
+    ],
+)
+def test_localhost_is_the_pod_itself(
+    monkeypatch: pytest.MonkeyPatch, own: str, dialled: str
+) -> None:
+    monkeypatch.setenv("GRPCLB_CLUSTER_DNS", "127.0.0.10:53")
+    monkeypatch.setenv("GRPCLB_LISTEN_IP", own)
+    assert cluster_target("dns:///localhost:80") == dialled
+
+
 def test_a_report_counts_the_calls_of_each_connection(
     greeters: list[Program], start_run: Callable[..., Run]
 ) -> None:

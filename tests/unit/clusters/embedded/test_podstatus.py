@@ -119,3 +119,38 @@ def test_a_signal_is_told_as_128_and_its_number() -> None:
         "finishedAt": "t1",
         "containerID": "x",
     }
+
+
+GATED: dict[str, Any] = {"spec": {"readinessGates": [{"conditionType": "a/x"}]}, "status": {}}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ([], 'corresponding condition of pod readiness gate "a/x" does not exist.'),
+        (
+            [{"type": "a/x", "status": "False"}],
+            'the status of pod readiness gate "a/x" is not "True", but False',
+        ),
+    ],
+)
+def test_a_pod_is_not_ready_before_its_readiness_gates_are(
+    said: list[dict[str, str]], message: str
+) -> None:
+    made = status(container(RUNNING), pod={**GATED, "status": {"conditions": said}})
+    assert condition(made, "ContainersReady")["status"] == "True"
+    ready = condition(made, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "ReadinessGatesNotReady")
+    assert ready["message"] == message
+
+
+def test_an_open_readiness_gate_lets_a_pod_be_ready_and_stays_as_it_was_said() -> None:
+    said = {"type": "a/x", "status": "True", "reason": "TheySaidSo"}
+    made = status(container(RUNNING), pod={**GATED, "status": {"conditions": [said]}})
+    assert condition(made, "Ready")["status"] == "True"
+    assert condition(made, "a/x") == said
+
+
+def test_containers_that_are_not_ready_come_before_readiness_gates() -> None:
+    ready = condition(status(container(WAITING), pod=GATED), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "ContainersNotReady")

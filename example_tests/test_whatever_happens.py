@@ -1,0 +1,28 @@
+"""Pods are scaled, killed, restarted and made unready in any order: does traffic always follow?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_grpclb import Grpclb
+
+
+@pytest.mark.grpclb_skip("clusterip")
+@pytest.mark.grpclb(
+    replicas=3,
+    readiness_gate=True,
+    max_connection_age_s=0.2,
+    max_connection_age_grace_s=10,
+    skew=2,
+)
+def test_traffic_follows_whatever_happens(grpclb: Grpclb) -> None:
+    pytest.importorskip("hypothesis", reason="needs pytest-grpclb[hypothesis]")
+    from hypothesis import settings
+
+    from pytest_grpclb.stateful import load_balancing_machine
+
+    few = settings(settings.get_profile("grpclb-embedded"), max_examples=5)
+    load_balancing_machine(grpclb).run(few)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_grpclb._version import __version__
+from pytest_grpclb.clusters import image
+from pytest_grpclb.clusters.engine import Engine
+from pytest_grpclb.clusters.image import build, content, main, reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_tag_follows_the_content() -> None:
+    files = dict(content())
+    name = reference(files)
+    assert name.startswith(f"localhost/pytest-grpclb:{__version__}-")
+    assert reference(dict(reversed(files.items()))) == name
+    assert reference(files | {"Dockerfile": b"FROM scratch\n"}) != name
+
+
+def test_the_libraries_are_pinned_with_all_that_they_need() -> None:
+    lines = content()["requirements.txt"].decode().splitlines()
+    assert lines[0] == f"# on python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+    names = [line.partition("==")[0] for line in lines[1:]]
+    assert {"grpcio", "grpcio-channelz", "grpcio-health-checking", "protobuf"} <= set(names)
+    assert all("==" in line for line in lines[1:])
+    assert lines[1:] == sorted(lines[1:])
+    assert len(names) == len(set(names))
+
+
+def test_the_programs_run_on_what_is_in_the_image_alone(tmp_path: Path) -> None:
+    for name, text in content().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import pytest_grpclb.programs as programs; "
+        "print(programs.__file__); print('pytest' in sys.modules, 'kubernetes' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == [
+        str(tmp_path / "pytest_grpclb" / "programs" / "__init__.py"),
+        "False False",
+    ]
+
+
+def test_the_image_is_built_for_a_user_who_is_not_root() -> None:
+    lines = content()["Dockerfile"].decode().splitlines()
+    assert [line for line in lines if line.startswith("FROM")] == [
+        "FROM ${BASE} AS wheels",
+        "FROM ${BASE}",
+    ]
+    assert "USER 65532:65532" in lines
+    assert lines[-1] == 'ENTRYPOINT ["python", "-m", "pytest_grpclb.programs"]'
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """One that shows what it was given, and cannot build on the base "broken:1"."""
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *broken:1*) echo "ERROR: broken:1: not found" >&2; exit 1;; esac\n'
+        'for last; do :; done; ls "$last" | tr "\\n" " " > "$0.saw"; echo "$*" >> "$0.asked"\n'
+    )
+    program.chmod(0o755)
+    return Engine(name="docker", program=program)
+
+
+def test_building_gives_the_engine_the_files_the_tag_and_the_base(
+    engine: Engine, tmp_path: Path
+) -> None:
+    build(engine, "shop/programs:1", content(), base="mirror/python:3.12-slim")
+    asked = (tmp_path / "docker.asked").read_text()
+    assert asked.startswith(
+        "build --tag=shop/programs:1 --build-arg=BASE=mirror/python:3.12-slim /"
+    )
+    assert (tmp_path / "docker.saw").read_text() == "Dockerfile pytest_grpclb requirements.txt "
+
+
+def test_from_the_command_line(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image, "find_engine", lambda _provider: engine)
+    assert main(["shop/programs:1"]) == 0
+    assert capsys.readouterr().out == ("built shop/programs:1; next: docker push shop/programs:1\n")
+    assert main(["shop/programs:1", "--base=broken:1"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "` ended with exit code 1; it said:\nERROR: broken:1: not found\n"
+    )
