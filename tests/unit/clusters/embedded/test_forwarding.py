@@ -67,7 +67,7 @@ def test_ports_that_are_none_are_refused(ports: str) -> None:
 
 def test_a_pod_that_does_not_run_is_refused() -> None:
     pending: dict[str, Any] = {"metadata": {"name": "a"}, "status": {"phase": "Pending"}}
-    with pytest.raises(StatusError, match="not running. Current status=Pending"):
+    with pytest.raises(StatusError, match=r"not running\. Current status=Pending"):
         forward(pending, "50051", HEADERS)
 
 
