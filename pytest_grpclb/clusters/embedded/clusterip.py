@@ -148,7 +148,9 @@ class _Listener:
         if not endpoints:
             self.close()
         elif self._socket is None:
-            listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            # asyncio sets TCP_NODELAY where it sees that it is TCP; without it a small answer may
+            # wait 40 ms for the acknowledgement of the one before.
+            listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             try:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listening.setblocking(False)

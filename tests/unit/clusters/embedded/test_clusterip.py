@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,25 @@ async def serving(
             if conversations:
                 await asyncio.wait(conversations)
             await asyncio.sleep(0)  # closing takes effect in the event loop's next turn
+
+
+def test_small_answers_wait_for_no_acknowledgement() -> None:
+    async def run() -> None:
+        async with serving() as fixture:
+            await fixture.lead_to(endpoint(BACKENDS[0]))
+            reader, writer = await fixture.connect()
+            joined = fixture.proxies._transports
+            while len(joined) < 2:  # noqa: ASYNC110 - both sides; nothing tells when they stand
+                await asyncio.sleep(0)
+            sockets = [each.get_extra_info("socket") for each in joined]
+            assert [
+                each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets
+            ] == [1, 1]
+            writer.write_eof()
+            assert await reader.read() == BACKENDS[0].encode()
+            writer.close()
+
+    asyncio.run(run())
 
 
 def test_connections_are_refused_where_there_is_no_endpoint() -> None:
