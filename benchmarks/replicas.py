@@ -16,8 +16,8 @@ from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters import ClusterRequest, find
 from pytest_grpclb.clusters.kube import KubeApi
 from pytest_grpclb.deployment import Deployment, service_of, temporary_namespace
-from pytest_grpclb.model import Settings
 from pytest_grpclb.samples import greeter_values
+from pytest_grpclb.settings import Settings
 
 REPLICAS = 100
 RUNS = 5

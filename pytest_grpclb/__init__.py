@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from pytest_grpclb.errors import GrpclbError
     from pytest_grpclb.fixtures import ServiceSource
     from pytest_grpclb.handle import Grpclb
-    from pytest_grpclb.model import (
-        CallTemplate,
-        EventKind,
-        IngressSettings,
-        Outcome,
-        Settings,
-        Traffic,
-        Verdict,
-    )
+    from pytest_grpclb.model import CallTemplate, EventKind, Outcome, Traffic, Verdict
     from pytest_grpclb.running import RunningTraffic
+    from pytest_grpclb.settings import IngressSettings, Settings
 
 __all__ = [
     "CallTemplate",
@@ -68,11 +61,11 @@ _HOMES = {
     "EventKind": "model",
     "Grpclb": "handle",
     "GrpclbError": "errors",
-    "IngressSettings": "model",
+    "IngressSettings": "settings",
     "Outcome": "model",
     "RunningTraffic": "running",
     "ServiceSource": "fixtures",
-    "Settings": "model",
+    "Settings": "settings",
     "Traffic": "model",
     "Verdict": "model",
 }

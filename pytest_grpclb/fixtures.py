@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.protocol import Keep
 from pytest_grpclb.options import Options, apply_marker
+from pytest_grpclb.settings import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
-    from pytest_grpclb.model import CallTemplate, Manifest, Settings
+    from pytest_grpclb.model import CallTemplate, Manifest
     from pytest_grpclb.outside import OutsideDriver
+    from pytest_grpclb.settings import Settings
     from pytest_grpclb.strategies import Strategy
 
 __all__ = ["RunningCluster", "ServiceSource"]

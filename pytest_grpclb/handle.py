@@ -18,7 +18,6 @@ from pytest_grpclb.model import (
     Manifest,
     Mechanism,
     Service,
-    Settings,
     Target,
     Timers,
     Traffic,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.entrance import Entrance
     from pytest_grpclb.ingress import Ingress
     from pytest_grpclb.outside import OutsideDriver
+    from pytest_grpclb.settings import Settings
     from pytest_grpclb.sidecar import Sidecar
     from pytest_grpclb.strategies import Strategy
 

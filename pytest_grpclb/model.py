@@ -22,13 +22,11 @@ __all__ = [
     "Failure",
     "Handshake",
     "IngressAnswer",
-    "IngressSettings",
     "Mechanism",
     "Outcome",
     "Rebalance",
     "Redirect",
     "Service",
-    "Settings",
     "Target",
     "Timers",
     "Traffic",
@@ -49,87 +47,6 @@ class Mechanism(enum.Enum):
     RANDOM = "random"
     CONNECTION = "connection"
     """One backend for the life of a connection: the connection is the unit, not the call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngressSettings:
-    """How calls from outside enter the cluster, where the strategy is an ingress.
-
-    :raises ValueError: if a choice is none of those that there are
-    """
-
-    host: str = "*.dev.mydomain.com"
-    """What clients call. With ``*`` as its first label, which the namespace takes the place of: an
-    ingress is one for all tests, and the oldest Ingress of a host has it."""
-    tls: str = "terminate"
-    """"terminate": TLS ends at the ingress; "end-to-end": the pods speak TLS as well."""
-    certificate: str = "valid"
-    """What the Secret of the Ingress is to hold: "valid" is a certificate for all names beside
-    ``host``, as in ``*.dev.mydomain.com``; else what is wrong with it: "expired", "wrong-host",
-    "wrong-type" (of the Secret), "other-namespace", "missing"."""
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    """Further annotations of the Ingress, which win over the chart's own."""
-    class_name: str = "nginx"
-
-    def __post_init__(self) -> None:
-        for name, known in _INGRESS_CHOICES.items():
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"{name}: {value!r} cannot be used; expected {', '.join(known)}")
-
-    def host_in(self, namespace: str) -> str:
-        """Return what clients call where the backends are in *namespace*."""
-        return f"{namespace}{self.host[1:]}" if self.host.startswith("*.") else self.host
-
-
-_INGRESS_CHOICES = {
-    "tls": ("terminate", "end-to-end"),
-    "certificate": (
-        *("valid", "expired", "wrong-host"),
-        *("wrong-type", "other-namespace", "missing"),
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a test asked for, after options, ini settings and markers were merged."""
-
-    replicas: int = 3
-    max_connection_age_s: float | None = 1.0
-    """Server side; None: connections live for ever."""
-    max_connection_age_grace_s: float = 1.0
-    min_resolution_interval_s: float = 0.25
-    """Client side, ``grpc.dns_min_time_between_resolutions_ms``; gRPC's own default is 30 s."""
-    channels: int = 1
-    concurrency: int = 8
-    alpha: float = 1e-6
-    power: float = 0.999
-    skew: float = 1.5
-    ready_timeout_s: float = 60.0
-    readiness_gate: bool = False
-    """Whether tests can make pods unready: each is ready only while the test process says so too.
-    """
-    ingress: IngressSettings = field(default_factory=IngressSettings)
-    envoy_workers: int = 1
-    """Of an Envoy sidecar; each does a round robin of its own."""
-
-    def client_arguments(self) -> tuple[tuple[str, int | str], ...]:
-        """Return the gRPC channel arguments by which a client notices changes in time.
-
-        :source: grpc/impl/channel_arg_names.h
-        """
-        return (
-            (
-                "grpc.dns_min_time_between_resolutions_ms",
-                round(self.min_resolution_interval_s * 1000),
-            ),
-            # gRPC waits 1 s after a refused connection, then up to 120 s: too long for a restart.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-            # Bounds one attempt, which gRPC allows 20 s: a pod that is gone may not even refuse.
-            ("grpc.min_reconnect_backoff_ms", 2000),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

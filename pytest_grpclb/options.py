@@ -9,9 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.protocol import Keep
 from pytest_grpclb.errors import OptionError
-from pytest_grpclb.model import IngressSettings, Settings
+from pytest_grpclb.settings import IngressSettings, Keep, Settings
 
 if TYPE_CHECKING:
     import pytest

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.model import CallTemplate, Settings
+from pytest_grpclb.model import CallTemplate
 from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
+
+if TYPE_CHECKING:
+    from pytest_grpclb.settings import Settings
 
 __all__ = ["GREETER_CALL", "greeter_values"]
 

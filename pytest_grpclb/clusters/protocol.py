@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -11,15 +10,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["Cluster", "ClusterRequest", "Keep", "Provider"]
-
-
-class Keep(enum.Enum):
-    """What is left in place after tests, where it can outlive the run."""
-
-    NEVER = "never"
-    ON_FAILURE = "on-failure"
-    ALWAYS = "always"
+__all__ = ["Cluster", "ClusterRequest", "Provider"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, PODS, KubeApi, Resource
-from pytest_grpclb.model import Settings
+from pytest_grpclb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,7 +13,7 @@ from pytest_grpclb.generators.bounds import (
     require_whole,
     require_whole_range,
 )
-from pytest_grpclb.model import Settings
+from pytest_grpclb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.model import Mechanism, Service, Settings, Target, Timers
+from pytest_grpclb.model import Mechanism, Service, Target, Timers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_grpclb.settings import Settings
 
 __all__ = ["Lookaside"]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_grpclb.model import Mechanism, Service, Settings, Target, Timers
+    from pytest_grpclb.model import Mechanism, Service, Target, Timers
+    from pytest_grpclb.settings import Settings
 
 __all__ = ["Strategy"]
 

@@ -14,8 +14,8 @@ from pytest_grpclb.clusters import PROVIDERS, ClusterRequest
 from pytest_grpclb.clusters.kube import KubeApi
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.conformance import CHECKS, Subject
-from pytest_grpclb.model import Settings
 from pytest_grpclb.samples import greeter_values
+from pytest_grpclb.settings import Settings
 
 from .stand_ins import StandIns
 

@@ -28,9 +28,9 @@ from pytest_grpclb.clusters.kube import EVENTS, KubeApi, Resource
 from pytest_grpclb.errors import ClusterUnavailableError, PreflightError
 from pytest_grpclb.handle import Grpclb, install
 from pytest_grpclb.ingress import probes
-from pytest_grpclb.model import IngressSettings, Settings
 from pytest_grpclb.outside import OutsideDriver
 from pytest_grpclb.samples import GREETER_CALL, greeter_values
+from pytest_grpclb.settings import IngressSettings, Settings
 from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
 if TYPE_CHECKING:

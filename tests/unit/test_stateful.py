@@ -11,7 +11,8 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import rule
 
-from pytest_grpclb.model import Backend, Event, EventKind, Settings, Timers, Traffic
+from pytest_grpclb.model import Backend, Event, EventKind, Timers, Traffic
+from pytest_grpclb.settings import Settings
 from pytest_grpclb.stateful import (
     load_balancing_machine,
     lost_calls,

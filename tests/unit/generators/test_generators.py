@@ -34,7 +34,8 @@ from pytest_grpclb.generators import (
     traffic_shapes,
     traffics,
 )
-from pytest_grpclb.model import Mechanism, Settings
+from pytest_grpclb.model import Mechanism
+from pytest_grpclb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from pytest_grpclb.chart import charts_directory, render
-from pytest_grpclb.model import Mechanism, Service, Settings, Timers
+from pytest_grpclb.model import Mechanism, Service, Timers
+from pytest_grpclb.settings import Settings
 from pytest_grpclb.strategies import STRATEGIES
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import pytest
 
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.errors import ChartError
-from pytest_grpclb.model import IngressSettings, Mechanism, Service, Settings
+from pytest_grpclb.model import Mechanism, Service
+from pytest_grpclb.settings import IngressSettings, Settings
 from pytest_grpclb.strategies.ingress_nginx import INGRESS_SECRET, IngressNginx
 
 INGRESS = IngressNginx()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from pytest_grpclb.model import Mechanism, Service, Settings, Timers
+from pytest_grpclb.model import Mechanism, Service, Timers
+from pytest_grpclb.settings import Settings
 from pytest_grpclb.strategies import STRATEGIES
 
 LOOKASIDE = STRATEGIES["lookaside"]

@@ -11,7 +11,8 @@ import pytest
 
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.errors import OptionError
-from pytest_grpclb.model import Service, Settings
+from pytest_grpclb.model import Service
+from pytest_grpclb.settings import Settings
 from pytest_grpclb.strategies import STRATEGIES, Strategy, find
 from pytest_grpclb.strategies.headless import Headless
 
