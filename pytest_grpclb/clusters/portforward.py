@@ -38,6 +38,8 @@ _BINARY_MESSAGE = 2
 """RFC 6455, section 5.2."""
 _PIECE = 1 << 16
 _CONNECT_S = 15.0
+_GOODBYE_S = 1.0
+"""How long the API may take to confirm that a websocket is closed."""
 
 
 @contextlib.contextmanager
@@ -50,7 +52,7 @@ def forwarded(api: KubeApi, namespace: str, pod: str, port: int) -> Iterator[str
     """
     url = PODS.path(namespace, pod, "portforward") + f"?ports={port}"
     # One try in the foreground: what is refused is reported by name, not by connections that end.
-    api.websocket(url, _PROTOCOL, timeout_s=_CONNECT_S).close()
+    _close(api.websocket(url, _PROTOCOL, timeout_s=_CONNECT_S))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         forwarder = _Forwarder(api, url, listener)
         try:
@@ -100,7 +102,7 @@ class _Forwarder:
                 try:
                     self._exchange(connection, tunnel)
                 finally:
-                    tunnel.close()
+                    _close(tunnel)
             except (ApiError, OSError, WebSocketException) as error:
                 _LOG.warning("port-forward %s broke off: %s", self._url, error)
 
@@ -130,6 +132,11 @@ class _Forwarder:
                 _LOG.warning("port-forward %s: %s", self._url, data.decode(errors="replace"))
                 return
             connection.sendall(data)
+
+
+def _close(tunnel: Any) -> None:
+    tunnel.close(timeout=_GOODBYE_S)
+    tunnel.shutdown()  # it leaves the socket open where the other side was first to say goodbye
 
 
 def _pending(sock: socket.socket) -> bool:
