@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_grpclb.clusters.embedded.access import Access
-from pytest_grpclb.clusters.embedded.accounts import Accounts
-from pytest_grpclb.clusters.embedded.api import Answer, Api, Request
-from pytest_grpclb.clusters.embedded.https import Server, serve
-from pytest_grpclb.clusters.embedded.rbac import DEFAULTS
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import HISTORY
+from pytest_grpclb.clusters.embedded.api.accounts import Accounts
+from pytest_grpclb.clusters.embedded.api.api import Answer, Api, Request
+from pytest_grpclb.clusters.embedded.api.https import Server, serve
+from pytest_grpclb.clusters.embedded.api.rbac import DEFAULTS
+from pytest_grpclb.clusters.embedded.store.store import Store
+from pytest_grpclb.clusters.embedded.store.watch import HISTORY
 from pytest_grpclb.programs.balancer_watch import Account, EndpointWatch
 
 if TYPE_CHECKING:

@@ -121,7 +121,7 @@ class Run:
     def assert_nothing_left(self) -> None:
         wait_until(lambda: not self.processes(), f"left behind: {self.processes()}")
         # The block is free as well: nothing holds the claim.
-        from pytest_grpclb.clusters.embedded.network import claim_block
+        from pytest_grpclb.clusters.embedded.network.network import claim_block
 
         claim_block([self.block]).release()
 
@@ -162,7 +162,7 @@ def test_nothing_is_left_when_the_cluster_process_is_asked_to_end(run: Run) -> N
 
 
 def test_nothing_is_left_when_the_zygote_is_killed(run: Run) -> None:
-    os.kill(only(run.processes(), "embedded.zygote"), signal.SIGKILL)
+    os.kill(only(run.processes(), "node.zygote"), signal.SIGKILL)
     run.assert_nothing_left()
     assert "the zygote has ended" in (run.directory / "cluster.log").read_text()
 

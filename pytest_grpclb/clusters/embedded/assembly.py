@@ -8,29 +8,30 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded import controllers, discovery
+from pytest_grpclb.clusters.embedded import controllers
 from pytest_grpclb.clusters.embedded.access import Access, write_private
-from pytest_grpclb.clusters.embedded.accounts import Accounts
-from pytest_grpclb.clusters.embedded.api import Api
-from pytest_grpclb.clusters.embedded.clusterip import ServiceProxies
+from pytest_grpclb.clusters.embedded.api import discovery
+from pytest_grpclb.clusters.embedded.api.accounts import Accounts
+from pytest_grpclb.clusters.embedded.api.api import Api
+from pytest_grpclb.clusters.embedded.api.https import Server, serve
 from pytest_grpclb.clusters.embedded.controllers.services import ServiceAddresses
-from pytest_grpclb.clusters.embedded.dns import DOMAIN, Zone
-from pytest_grpclb.clusters.embedded.https import Server, serve
-from pytest_grpclb.clusters.embedded.images import Images
 from pytest_grpclb.clusters.embedded.ingress.controller import IngressController
 from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places
-from pytest_grpclb.clusters.embedded.log_files import LogFiles
-from pytest_grpclb.clusters.embedded.nameserver import NameServer
-from pytest_grpclb.clusters.embedded.network import API_PORT, DNS_PORT, Block, listen
-from pytest_grpclb.clusters.embedded.node import Node, base_environment
-from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.runner import Runner
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.network.clusterip import ServiceProxies
+from pytest_grpclb.clusters.embedded.network.dns import DOMAIN, Zone
+from pytest_grpclb.clusters.embedded.network.nameserver import NameServer
+from pytest_grpclb.clusters.embedded.network.network import API_PORT, DNS_PORT, Block, listen
+from pytest_grpclb.clusters.embedded.node.images import Images
+from pytest_grpclb.clusters.embedded.node.log_files import LogFiles
+from pytest_grpclb.clusters.embedded.node.node import Node, base_environment
+from pytest_grpclb.clusters.embedded.node.runner import Runner
+from pytest_grpclb.clusters.embedded.store.recorder import Recorder
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_grpclb.clusters.embedded.processes import Processes
+    from pytest_grpclb.clusters.embedded.node.processes import Processes
 
 __all__ = ["Assembly"]
 

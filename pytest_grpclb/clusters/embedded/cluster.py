@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import IO, TYPE_CHECKING
 
 from pytest_grpclb._version import __version__
-from pytest_grpclb.clusters.embedded.images import OWN_IMAGE
-from pytest_grpclb.clusters.embedded.network import BLOCKS
+from pytest_grpclb.clusters.embedded.network.network import BLOCKS
+from pytest_grpclb.clusters.embedded.node.images import OWN_IMAGE
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class EmbeddedCluster:
 
         :raises ClusterUnavailableError: in that case
         """
-        from pytest_grpclb.clusters.embedded.envoy import ADVICE, find_envoy
-        from pytest_grpclb.clusters.embedded.images import Images
+        from pytest_grpclb.clusters.embedded.node.envoy import ADVICE, find_envoy
+        from pytest_grpclb.clusters.embedded.node.images import Images
 
         if Images(self._images).stands_for_envoy(image) and find_envoy() is None:
             raise ClusterUnavailableError(

@@ -16,9 +16,9 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded import reaper
-from pytest_grpclb.clusters.embedded.network import Block, claim_block
-from pytest_grpclb.clusters.embedded.processes import Processes, Zygote
+from pytest_grpclb.clusters.embedded.network.network import Block, claim_block
+from pytest_grpclb.clusters.embedded.node import reaper
+from pytest_grpclb.clusters.embedded.node.processes import Processes, Zygote
 from pytest_grpclb.errors import GrpclbError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pytest_grpclb.chart import charts_directory, render
-from pytest_grpclb.clusters.embedded.envoy import find_envoy
+from pytest_grpclb.clusters.embedded.node.envoy import find_envoy
 from pytest_grpclb.errors import ChartError
 
 from .test_charts import restricted_violations

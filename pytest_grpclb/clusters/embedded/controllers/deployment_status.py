@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.rollout import resolve_limits
-from pytest_grpclb.clusters.embedded.deletion import timestamp
+from pytest_grpclb.clusters.embedded.store.deletion import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_grpclb.clusters.embedded.watch import Object
+    from pytest_grpclb.clusters.embedded.store.watch import Object
 
 __all__ = ["is_complete", "status_of"]
 

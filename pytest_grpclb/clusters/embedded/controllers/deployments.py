@@ -23,14 +23,14 @@ from pytest_grpclb.clusters.embedded.controllers.rollout import (
     next_sizes,
     resolve_limits,
 )
-from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.selectors import label_selector
+from pytest_grpclb.clusters.embedded.store.recorder import Recorder
+from pytest_grpclb.clusters.embedded.store.selectors import label_selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event, Object
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event, Object
 
 __all__ = ["Deployments"]
 

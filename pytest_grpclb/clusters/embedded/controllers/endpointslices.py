@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import is_deleted, reference
 from pytest_grpclb.clusters.embedded.controllers.replicasets import is_ready
-from pytest_grpclb.clusters.embedded.selectors import matches_labels
+from pytest_grpclb.clusters.embedded.store.selectors import matches_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event, Object
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event, Object
 
 __all__ = ["SERVICE_LABEL", "SLICES", "EndpointSlices"]
 

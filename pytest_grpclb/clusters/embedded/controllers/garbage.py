@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import is_deleted
-from pytest_grpclb.clusters.embedded.kinds import KINDS, by_kind
+from pytest_grpclb.clusters.embedded.store.kinds import KINDS, by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_grpclb.clusters.embedded.deletion import Propagation
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event, Object
+    from pytest_grpclb.clusters.embedded.store.deletion import Propagation
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event, Object
 
 __all__ = ["GarbageCollector"]
 

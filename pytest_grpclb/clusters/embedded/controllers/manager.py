@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pytest_grpclb.clusters.embedded.status import StatusError
+from pytest_grpclb.clusters.embedded.store.status import StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event
 
 __all__ = ["Controller", "Key", "Manager"]
 

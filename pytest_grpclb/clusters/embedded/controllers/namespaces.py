@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
 from pytest_grpclb.clusters.embedded.controllers.owners import is_deleted
-from pytest_grpclb.clusters.embedded.kinds import KINDS
+from pytest_grpclb.clusters.embedded.store.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event
 
 __all__ = ["Namespaces"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.clusters.embedded.api.rbac import DEFAULTS
 from pytest_grpclb.clusters.embedded.controllers.deployments import Deployments
 from pytest_grpclb.clusters.embedded.controllers.endpointslices import EndpointSlices
 from pytest_grpclb.clusters.embedded.controllers.garbage import GarbageCollector
 from pytest_grpclb.clusters.embedded.controllers.namespaces import Namespaces
 from pytest_grpclb.clusters.embedded.controllers.replicasets import ReplicaSets
-from pytest_grpclb.clusters.embedded.rbac import DEFAULTS
-from pytest_grpclb.clusters.embedded.store import Store, timestamp
+from pytest_grpclb.clusters.embedded.store.store import Store, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

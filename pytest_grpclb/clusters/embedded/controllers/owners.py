@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.kinds import KINDS
-from pytest_grpclb.clusters.embedded.selectors import label_selector
+from pytest_grpclb.clusters.embedded.store.kinds import KINDS
+from pytest_grpclb.clusters.embedded.store.selectors import label_selector
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Object
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Object
 
 __all__ = ["claim", "controller_of", "is_deleted", "reference"]
 

@@ -16,15 +16,15 @@ from pytest_grpclb.clusters.embedded.controllers.owners import (
     is_deleted,
     reference,
 )
-from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.selectors import label_selector
-from pytest_grpclb.clusters.embedded.status import StatusError
+from pytest_grpclb.clusters.embedded.store.recorder import Recorder
+from pytest_grpclb.clusters.embedded.store.selectors import label_selector
+from pytest_grpclb.clusters.embedded.store.status import StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event, Object
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event, Object
 
 __all__ = ["ReplicaSets", "is_active", "is_ready", "ready_since"]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_grpclb.clusters.embedded.status import Cause, InvalidError
+from pytest_grpclb.clusters.embedded.store.status import Cause, InvalidError
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event, Object
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event, Object
 
 __all__ = ["Addresses", "ServiceAddresses"]
 

@@ -15,9 +15,9 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.ingress.binary import ADVICE, find_nginx
-from pytest_grpclb.clusters.embedded.processes import Order, StartError
-from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.status import StatusError
+from pytest_grpclb.clusters.embedded.node.processes import Order, StartError
+from pytest_grpclb.clusters.embedded.store.recorder import Recorder
+from pytest_grpclb.clusters.embedded.store.status import StatusError
 from pytest_grpclb.errors import GrpclbError
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places
     from pytest_grpclb.clusters.embedded.ingress.translate import Note
-    from pytest_grpclb.clusters.embedded.processes import Process, Processes
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Event, Object
+    from pytest_grpclb.clusters.embedded.node.processes import Process, Processes
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Event, Object
 
 __all__ = ["IngressController"]
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.certificates import Keypair
     from pytest_grpclb.clusters.embedded.ingress.annotations import Annotations
-    from pytest_grpclb.clusters.embedded.store import Store
-    from pytest_grpclb.clusters.embedded.watch import Object
+    from pytest_grpclb.clusters.embedded.store.store import Store
+    from pytest_grpclb.clusters.embedded.store.watch import Object
 
 __all__ = [
     "CLASS",

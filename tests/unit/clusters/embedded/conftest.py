@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.api import Answer, Api, Request, Response
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.api.api import Answer, Api, Request, Response
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from pytest_grpclb.clusters.embedded.streams import LogOptions
+    from pytest_grpclb.clusters.embedded.api.streams import LogOptions
 
 Json = dict[str, Any]
 TOKEN = "sesame"

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.controllers import Manager, controllers
-from pytest_grpclb.clusters.embedded.deletion import timestamp
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.store.deletion import timestamp
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_grpclb.clusters.embedded.watch import Object
+    from pytest_grpclb.clusters.embedded.store.watch import Object
 
 NAMESPACE = "test"
 LABELS = {"app": "greeter"}

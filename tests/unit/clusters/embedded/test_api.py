@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.api import Request, Response
-from pytest_grpclb.clusters.embedded.streams import LogOptions, LogResponse
+from pytest_grpclb.clusters.embedded.api.api import Request, Response
+from pytest_grpclb.clusters.embedded.api.streams import LogOptions, LogResponse
 
 if TYPE_CHECKING:
     from .conftest import Client

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.clusterip import ServiceProxies
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.network.clusterip import ServiceProxies
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

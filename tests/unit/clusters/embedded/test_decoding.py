@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.decoding import decode, missing_fields
-from pytest_grpclb.clusters.embedded.kinds import KINDS
-from pytest_grpclb.clusters.embedded.status import BadRequestError, Cause
-from pytest_grpclb.clusters.embedded.types import _lines, fields, message_fields
+from pytest_grpclb.clusters.embedded.api.decoding import decode, missing_fields
+from pytest_grpclb.clusters.embedded.api.types import _lines, fields, message_fields
+from pytest_grpclb.clusters.embedded.store.kinds import KINDS
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError, Cause
 
 
 def test_fields_that_the_kind_does_not_have_are_left_out_and_named() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.defaults import with_defaults
+from pytest_grpclb.clusters.embedded.api.defaults import with_defaults
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.api import Response
-from pytest_grpclb.clusters.embedded.kinds import KINDS, by_kind, by_resource
+from pytest_grpclb.clusters.embedded.api.api import Response
+from pytest_grpclb.clusters.embedded.store.kinds import KINDS, by_kind, by_resource
 
 if TYPE_CHECKING:
     from .conftest import Client

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded.dns import Zone, answer
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.network.dns import Zone, answer
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.embedded.watch import Object
+    from pytest_grpclb.clusters.embedded.store.watch import Object
 
 NAME = "greeter.test.svc.cluster.local."
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.embedded.network import claim_block
+from pytest_grpclb.clusters.embedded.network.network import claim_block
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError
 
 if TYPE_CHECKING:

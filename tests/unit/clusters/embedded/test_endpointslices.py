@@ -9,7 +9,7 @@ import pytest
 from .made_world import LABELS, NAMESPACE, World, template
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.embedded.watch import Object
+    from pytest_grpclb.clusters.embedded.store.watch import Object
 
 
 @pytest.fixture

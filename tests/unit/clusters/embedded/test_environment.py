@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.environment import ConfigError, expand, field_of, variables
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.node.environment import (
+    ConfigError,
+    expand,
+    field_of,
+    variables,
+)
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 POD = {
     "metadata": {

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded import envoy
-from pytest_grpclb.clusters.embedded.envoy import find_envoy, localized, main
-from pytest_grpclb.clusters.embedded.images import ImageError, Images
+from pytest_grpclb.clusters.embedded.node import envoy
+from pytest_grpclb.clusters.embedded.node.envoy import find_envoy, localized, main
+from pytest_grpclb.clusters.embedded.node.images import ImageError, Images
 
 if TYPE_CHECKING:
     from pathlib import Path

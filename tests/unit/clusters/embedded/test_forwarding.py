@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.forwarding import ForwardResponse, Frames, forward, frame
-from pytest_grpclb.clusters.embedded.status import BadRequestError, StatusError
+from pytest_grpclb.clusters.embedded.api.forwarding import ForwardResponse, Frames, forward, frame
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError, StatusError
 
 POD = {"metadata": {"name": "a"}, "status": {"phase": "Running", "podIP": "127.9.1.1"}}
 HEADERS = {

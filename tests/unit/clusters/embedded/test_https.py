@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from pytest_grpclb.clusters.embedded.https import BODY_LIMIT, Server, serve
-from pytest_grpclb.clusters.embedded.status import NotFoundError
+from pytest_grpclb.clusters.embedded.api.https import BODY_LIMIT, Server, serve
+from pytest_grpclb.clusters.embedded.store.status import NotFoundError
 
 from .conftest import TOKEN, Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from pytest_grpclb.clusters.embedded.store import Store
+    from pytest_grpclb.clusters.embedded.store.store import Store
 
 Json = dict[str, Any]
 CONFIGS = "/api/v1/namespaces/default/configmaps"

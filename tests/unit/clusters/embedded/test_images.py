@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.images import ImageError, Images
+from pytest_grpclb.clusters.embedded.node.images import ImageError, Images
 
 IMAGES = Images(
     {

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.log_files import LogFiles
-from pytest_grpclb.clusters.embedded.status import BadRequestError
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.streams import LogOptions
+from pytest_grpclb.clusters.embedded.api.streams import LogOptions
+from pytest_grpclb.clusters.embedded.node.log_files import LogFiles
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.embedded.controllers import Key, Manager
-from pytest_grpclb.clusters.embedded.status import ConflictError
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.store.status import ConflictError
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pytest_grpclb.clusters.embedded.watch import Event
+    from pytest_grpclb.clusters.embedded.store.watch import Event
 
 
 class Recording:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.network import (
+from pytest_grpclb.clusters.embedded.network.network import (
     AddressPool,
     Block,
     claim_block,
@@ -39,7 +39,7 @@ def test_a_block_is_claimed_once() -> None:
 
 def test_a_block_is_free_when_its_holder_was_killed() -> None:
     hold = (
-        "from pytest_grpclb.clusters.embedded.network import claim_block; import sys\n"
+        "from pytest_grpclb.clusters.embedded.network.network import claim_block; import sys\n"
         f"claim = claim_block([{KILLED}]); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

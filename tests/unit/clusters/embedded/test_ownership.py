@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded import ownership
-from pytest_grpclb.clusters.embedded.shapes import shape_of
-from pytest_grpclb.clusters.embedded.status import BadRequestError, ConflictError
+from pytest_grpclb.clusters.embedded.api import ownership
+from pytest_grpclb.clusters.embedded.api.shapes import shape_of
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError, ConflictError
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 KIND = "deployments.apps"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pytest_grpclb.clusters.embedded.controllers.services import ServiceAddresses
-from pytest_grpclb.clusters.embedded.network import Block
-from pytest_grpclb.clusters.embedded.status import InvalidError
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.network.network import Block
+from pytest_grpclb.clusters.embedded.store.status import InvalidError
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 from .made_world import NAMESPACE, World, names
 

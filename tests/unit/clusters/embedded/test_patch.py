@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded.patch import json_patch, merge_patch, strategic_merge_patch
-from pytest_grpclb.clusters.embedded.shapes import PLAIN, shape_of
-from pytest_grpclb.clusters.embedded.status import BadRequestError, InvalidError
+from pytest_grpclb.clusters.embedded.api.patch import json_patch, merge_patch, strategic_merge_patch
+from pytest_grpclb.clusters.embedded.api.shapes import PLAIN, shape_of
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError, InvalidError
 
 DEPLOYMENT = shape_of("deployments.apps")
 POD = shape_of("pods")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.podstatus import ContainerState, pod_status, terminated
+from pytest_grpclb.clusters.embedded.node.podstatus import ContainerState, pod_status, terminated
 
 POD: dict[str, Any] = {"status": {"qosClass": "BestEffort"}, "spec": {}}
 RUNNING = {"running": {"startedAt": "t0"}}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.probes import Timing, attempt, follow, http_get, port_of
+from pytest_grpclb.clusters.embedded.node.probes import Timing, attempt, follow, http_get, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

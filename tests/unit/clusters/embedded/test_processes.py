@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.processes import (
+from pytest_grpclb.clusters.embedded.node.processes import (
     Order,
     Process,
     Processes,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded.decoding import decode
-from pytest_grpclb.clusters.embedded.protobuf import parse_protobuf
-from pytest_grpclb.clusters.embedded.status import BadRequestError
+from pytest_grpclb.clusters.embedded.api.decoding import decode
+from pytest_grpclb.clusters.embedded.api.protobuf import parse_protobuf
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError
 
 # Made by the protobuf serializer of k8s.io/apimachinery v0.34.1.
 DEPLOYMENT = (

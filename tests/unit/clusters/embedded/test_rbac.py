@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.accounts import Accounts
-from pytest_grpclb.clusters.embedded.api import Answer, Api, Request, Response
-from pytest_grpclb.clusters.embedded.rbac import (
+from pytest_grpclb.clusters.embedded.api.accounts import Accounts
+from pytest_grpclb.clusters.embedded.api.api import Answer, Api, Request, Response
+from pytest_grpclb.clusters.embedded.api.rbac import (
     ADMINISTRATOR,
     DEFAULTS,
     Act,
@@ -18,8 +18,8 @@ from pytest_grpclb.clusters.embedded.rbac import (
     authorize,
     service_account_user,
 )
-from pytest_grpclb.clusters.embedded.status import ForbiddenError, NotFoundError
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.store.status import ForbiddenError, NotFoundError
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 RBAC = "rbac.authorization.k8s.io"
 SLICES = {"group": "discovery.k8s.io", "resource": "endpointslices"}

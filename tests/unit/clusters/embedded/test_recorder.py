@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pytest_grpclb.clusters.embedded.recorder import Recorder
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.store.recorder import Recorder
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 
 def test_an_event_that_happens_again_is_counted() -> None:

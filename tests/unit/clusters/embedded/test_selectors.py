@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded.selectors import (
+from pytest_grpclb.clusters.embedded.store.selectors import (
     fields,
     label_selector,
     labels,
     matches_labels,
     selector_text,
 )
-from pytest_grpclb.clusters.embedded.status import BadRequestError
+from pytest_grpclb.clusters.embedded.store.status import BadRequestError
 
 POD = {
     "metadata": {

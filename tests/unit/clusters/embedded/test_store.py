@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded.status import (
+from pytest_grpclb.clusters.embedded.store.status import (
     AlreadyExistsError,
     BadRequestError,
     ConflictError,
     GoneError,
     NotFoundError,
 )
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.watch import History, Watch
+from pytest_grpclb.clusters.embedded.store.store import Store
+from pytest_grpclb.clusters.embedded.store.watch import History, Watch
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.embedded.store import Event, Object
+    from pytest_grpclb.clusters.embedded.store.store import Event, Object
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_grpclb.clusters.embedded.streams import WatchResponse
-from pytest_grpclb.clusters.embedded.watch import History
+from pytest_grpclb.clusters.embedded.api.streams import WatchResponse
+from pytest_grpclb.clusters.embedded.store.watch import History
 
 from .conftest import Client
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.embedded.store import Object
+    from pytest_grpclb.clusters.embedded.store.store import Object
 
 Json = dict[str, Any]
 PATH = "/api/v1/namespaces/default/configmaps"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.pod_summary import pod_restarts, pod_status
-from pytest_grpclb.clusters.embedded.tables import age, table
+from pytest_grpclb.clusters.embedded.api.pod_summary import pod_restarts, pod_status
+from pytest_grpclb.clusters.embedded.api.tables import age, table
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 Json = dict[str, Any]

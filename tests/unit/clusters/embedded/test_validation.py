@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.defaults import with_defaults
-from pytest_grpclb.clusters.embedded.names import (
+from pytest_grpclb.clusters.embedded.api.defaults import with_defaults
+from pytest_grpclb.clusters.embedded.api.pod_validation import port_name_problem
+from pytest_grpclb.clusters.embedded.api.validation import validate
+from pytest_grpclb.clusters.embedded.store.names import (
     dns_label,
     dns_subdomain,
     label_problems,
     path_segment,
     service_name,
 )
-from pytest_grpclb.clusters.embedded.pod_validation import port_name_problem
-from pytest_grpclb.clusters.embedded.status import InvalidError
-from pytest_grpclb.clusters.embedded.validation import validate
+from pytest_grpclb.clusters.embedded.store.status import InvalidError
 
 Json = dict[str, Any]
 

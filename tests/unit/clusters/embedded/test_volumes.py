@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.environment import ConfigError
-from pytest_grpclb.clusters.embedded.store import Store
-from pytest_grpclb.clusters.embedded.volumes import Mounts, PodDirectory
+from pytest_grpclb.clusters.embedded.node.environment import ConfigError
+from pytest_grpclb.clusters.embedded.node.volumes import Mounts, PodDirectory
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

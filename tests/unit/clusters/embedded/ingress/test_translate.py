@@ -15,7 +15,7 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     Upstream,
 )
 from pytest_grpclb.clusters.embedded.ingress.translate import CLASSES, INGRESSES, translate
-from pytest_grpclb.clusters.embedded.store import Store
+from pytest_grpclb.clusters.embedded.store.store import Store
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 AUTHORITY = Authority()

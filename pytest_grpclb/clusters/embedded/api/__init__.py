@@ -1,0 +1,1 @@
+"""The Kubernetes API: requests in, objects, tables and streams out; only `https` has sockets."""

@@ -1,0 +1,1 @@
+"""The addresses of one cluster, its DNS and its ClusterIPs."""

@@ -1,0 +1,1 @@
+"""What runs pods: the runner (Kubernetes' kubelet), its probes, and the processes themselves."""

@@ -1,0 +1,391 @@
+"""One container of a pod: its processes one after the other, its probes, its end.
+
+:source: Kubernetes documentation, "Pod Lifecycle", "Container Lifecycle Hooks"; kubernetes,
+    ``pkg/kubelet/kuberuntime``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_grpclb.clusters.embedded.node.environment import ConfigError, expand, variables
+from pytest_grpclb.clusters.embedded.node.images import CommandLine, ImageError
+from pytest_grpclb.clusters.embedded.node.podstatus import ContainerState, terminated
+from pytest_grpclb.clusters.embedded.node.probes import Timing, attempt, follow, http_get
+from pytest_grpclb.clusters.embedded.node.processes import Order, Process, StartError
+from pytest_grpclb.clusters.embedded.node.volumes import SERVICE_ACCOUNT, PodDirectory
+from pytest_grpclb.clusters.embedded.store.store import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from pytest_grpclb.clusters.embedded.node.node import Node
+    from pytest_grpclb.clusters.embedded.store.watch import Object
+
+__all__ = ["Container", "Sandbox", "unless"]
+
+_CONFIG_RETRY_S = 0.25
+"""Config maps may be created after the pods that use them; the kubelet looks again as well."""
+_GRACE = "terminationGracePeriodSeconds"
+_START_ERROR = 128
+"""Exit code of a container whose command could not be executed, as containerd reports it."""
+_OUTPUT_BYTES = 10 * 1024
+"""What the kubelet keeps of a probe's output (``maxRespBodyLength``)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Sandbox:
+    """What the containers of one pod share."""
+
+    node: Node
+    pod: Object
+    """As it was last seen."""
+    ip: str
+    directory: PodDirectory
+    account: Mapping[str, bytes]
+    changed: Callable[[], None]
+    """To be called when a container's state has changed."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the pod is to end: nothing is started any more."""
+    killed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its time is up."""
+
+    def normal(self, reason: str, message: str) -> None:
+        """Record an event of the pod."""
+        self.node.recorder.normal(self.pod, reason, message)
+
+    def warning(self, reason: str, message: str) -> None:
+        """Record an event of the pod that somebody should look at."""
+        self.node.recorder.warning(self.pod, reason, message)
+
+    def now(self) -> str:
+        """Return the time as statuses tell it."""
+        return timestamp(self.node.store.now())
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> None:
+    """Do *work*, but no longer than until *event*."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(event.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    if tasks[0].done() and not tasks[0].cancelled():
+        tasks[0].result()
+
+
+class Container:
+    """Runs a container until it is not to be restarted any more.
+
+    :param policy: its restart policy; an init container that is always restarted is a sidecar
+    """
+
+    def __init__(self, sandbox: Sandbox, spec: Object, *, policy: str) -> None:
+        self._sandbox, self._spec = sandbox, spec
+        self.state = ContainerState(name=spec["name"], image=spec.get("image", ""), policy=policy)
+        self.has_started = asyncio.Event()
+        """Set when it runs and its startup probe, if any, has succeeded."""
+        self._process: Process | None = None
+        self._ends = 0
+
+    # --- its life
+
+    async def run(self) -> None:
+        """Run it, again and again as its policy says, until then or until the pod is stopping."""
+        stopping = self._sandbox.stopping
+        try:
+            while not stopping.is_set():
+                code = await self._live()
+                if code is None or stopping.is_set() or not self._restarts(code):
+                    return
+                await self._back_off()
+        finally:
+            if self._process is not None:  # cut off: the pod was deleted by force
+                self._process.signal(signal.SIGKILL, group=True)
+
+    async def stop(self) -> None:
+        """Ask its process to end: preStop hook, then SIGTERM."""
+        process = self._process
+        if process is None:
+            return
+        self._sandbox.normal("Killing", f"Stopping container {self.state.name}")
+        hook = (self._spec.get("lifecycle") or {}).get("preStop")
+        if hook:
+            await unless(self._sandbox.killed, self._run_hook("PreStop", hook))
+        process.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End its processes at once."""
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL, group=True)
+
+    def _restarts(self, code: int) -> bool:
+        policy = self.state.policy
+        return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+    async def _live(self) -> int | None:
+        """Run one process; return its exit code, None if none was started because the pod ends."""
+        order = await self._prepare()
+        if order is None:
+            return None
+        state, sandbox = self.state, self._sandbox
+        sandbox.normal("Created", f"Created container: {state.name}")
+        try:
+            process = await sandbox.node.processes.start(order)
+        except StartError as error:
+            now = sandbox.now()
+            sandbox.warning("Failed", f"Error: {error}")
+            self._ended(_START_ERROR, now, now, reason="StartError", message=str(error))
+            return _START_ERROR
+        self._process = process
+        began_s, started_at = asyncio.get_running_loop().time(), sandbox.now()
+        state.identity = (
+            f"embedded://{sandbox.pod['metadata']['uid']}/{state.name}/{state.restarts}"
+        )
+        state.state = {"running": {"startedAt": started_at}}
+        sandbox.normal("Started", f"Started container {state.name}")
+        if sandbox.killed.is_set():
+            self.kill()
+        elif sandbox.stopping.is_set():  # it began to end while this one was being started
+            process.signal(signal.SIGTERM)
+        watching = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait([process.exited])
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+        self._process = None
+        code = process.exited.result()
+        if asyncio.get_running_loop().time() - began_s > sandbox.node.back_off.forgotten_s:
+            self._ends = 0
+        self._ended(code, started_at, sandbox.now())
+        return code
+
+    def _ended(
+        self, code: int, started_at: str, finished_at: str, *, reason: str = "", message: str = ""
+    ) -> None:
+        state = self.state
+        state.state = terminated(
+            code,
+            started_at=started_at,
+            finished_at=finished_at,
+            identity=state.identity,
+            reason=reason,
+            message=message,
+        )
+        state.ready = state.started = False
+        self.has_started.clear()
+        self._ends += 1
+        self._sandbox.changed()
+
+    async def _back_off(self) -> None:
+        """Wait before the next start, the longer the more often it has ended."""
+        state, sandbox = self.state, self._sandbox
+        pause_s = sandbox.node.back_off.pause_s(self._ends)
+        state.last, state.restarts = state.state, state.restarts + 1
+        if pause_s:
+            metadata = sandbox.pod["metadata"]
+            which = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+            told = f"restarting failed container={state.name} pod={which}"
+            self._wait_for("CrashLoopBackOff", f"back-off {pause_s:g}s {told}")
+            sandbox.warning(
+                "BackOff", f"Back-off restarting failed container {state.name} in pod {which}"
+            )
+            await unless(sandbox.stopping, asyncio.sleep(pause_s))
+
+    def _wait_for(self, reason: str, message: str = "") -> None:
+        waiting = {"reason": reason} | ({"message": message} if message else {})
+        self.state.state = {"waiting": waiting}
+        self._sandbox.changed()
+
+    # --- what to run
+
+    async def _prepare(self) -> Order | None:
+        """Work out what to run; wait for what is missing. None: the pod ends meanwhile."""
+        sandbox = self._sandbox
+        image = self.state.image
+        while not sandbox.stopping.is_set():
+            try:
+                order = self._order()
+            except ImageError as error:
+                # Never mended while the cluster runs: there is nowhere to pull it from.
+                sandbox.warning("Failed", f'Failed to pull image "{image}": {error}')
+                self._wait_for("ErrImageNeverPull", str(error))
+                await sandbox.stopping.wait()
+            except (ConfigError, OSError) as error:
+                sandbox.warning("Failed", f"Error: {error}")
+                self._wait_for("CreateContainerConfigError", str(error))
+                await unless(sandbox.stopping, asyncio.sleep(_CONFIG_RETRY_S))
+            else:
+                sandbox.normal("Pulled", f'Container image "{image}" already present on machine')
+                return order
+        return None
+
+    def _order(self, instead: list[str] | None = None) -> Order:
+        """Return the order for the zygote.
+
+        :param instead: a command to run in the container in place of its own
+        :raises ImageError: if nothing stands for the image
+        :raises ConfigError: if something that the container refers to is not there
+        """
+        sandbox, spec, pod = self._sandbox, self._spec, self._sandbox.pod
+        mounts = sandbox.directory.mounts(pod, spec, account=bool(sandbox.account))
+        base = {
+            **sandbox.node.environment,
+            "GRPCLB_LISTEN_IP": sandbox.ip,
+            "GRPCLB_ROOT": str(mounts.root),
+            "HOME": str(mounts.root),
+            "HOSTNAME": pod["metadata"]["name"],
+        }
+        if sandbox.account:
+            base["GRPCLB_SERVICEACCOUNT_DIR"] = mounts.rewrite(SERVICE_ACCOUNT)
+        environment = variables(sandbox.node.store, pod, spec, base)
+        own = set(environment.items()) - set(base.items())
+        environment |= {name: mounts.rewrite(value) for name, value in own}
+
+        def expanded(field_name: str) -> list[str]:
+            parts = spec.get(field_name) or ()
+            return [mounts.rewrite(expand(part, environment)) for part in parts]
+
+        line = sandbox.node.images.command_line(
+            spec, arguments=expanded("args"), command=expanded("command"), ip=sandbox.ip
+        )
+        directory = mounts.root if line.own else sandbox.node.commands_directory
+        if spec.get("workingDir"):
+            directory = mounts.root / spec["workingDir"].lstrip("/")
+            directory.mkdir(parents=True, exist_ok=True)
+        if instead is not None:
+            command = tuple(mounts.rewrite(part) for part in instead)
+            line = CommandLine(arguments=command, own=False)
+        return Order(
+            arguments=line.arguments,
+            own=line.own,
+            environment=environment,
+            directory=directory,
+            log=sandbox.directory.log(self.state.name, self.state.restarts),
+        )
+
+    async def _run_command(self, command: list[str], timeout_s: float) -> tuple[int | None, str]:
+        """Run a command as ``exec`` does; return exit code (None: cut off) and output."""
+        name = f"{self.state.name}.exec"
+        with self._sandbox.directory.scratch(name) as log:
+            order = replace(self._order(command), log=log)
+            try:
+                process = await self._sandbox.node.processes.start(order)
+            except StartError as error:
+                return _START_ERROR, str(error)
+            try:
+                done, _ = await asyncio.wait([process.exited], timeout=timeout_s)
+            finally:
+                process.signal(signal.SIGKILL, group=True)
+            with log.open("rb") as reader:
+                output = reader.read(_OUTPUT_BYTES).decode(errors="replace").strip()
+            return process.exited.result() if done else None, output
+
+    async def _run_hook(self, name: str, hook: Object) -> bool:
+        """Run a lifecycle hook; return whether it succeeded. A failure is an event, too.
+
+        :source: Kubernetes documentation, "Container Lifecycle Hooks"
+        """
+        failure = ""
+        if "sleep" in hook:
+            await asyncio.sleep(hook["sleep"]["seconds"])
+        elif "exec" in hook:
+            forever_s = float(self._sandbox.pod["metadata"].get("deletionGracePeriodSeconds", 3600))
+            code, output = await self._run_command(hook["exec"]["command"], forever_s)
+            failure = "" if code == 0 else f"exit code {code}: {output}"
+        elif "httpGet" in hook:
+            try:
+                failure = await http_get(hook["httpGet"], self._spec, self._sandbox.ip, 30.0)
+            except ValueError as error:
+                failure = str(error)
+        if failure:
+            self._sandbox.warning(f"Failed{name}Hook", f"{name}Hook failed: {failure}")
+        return not failure
+
+    # --- probes
+
+    async def _watch(self) -> None:
+        """Follow the running process with what probes it has."""
+        spec, state = self._spec, self.state
+        hook = (spec.get("lifecycle") or {}).get("postStart")
+        if hook and not await self._run_hook("PostStart", hook):
+            self._end_process()
+            return
+        if "startupProbe" in spec:
+            await self._follow("startup", self._on_startup, eager=True)
+            if not state.started:
+                return
+        state.started = True
+        self.has_started.set()
+        state.ready = "readinessProbe" not in spec
+        self._sandbox.changed()
+        async with asyncio.TaskGroup() as probing:
+            if "readinessProbe" in spec:
+                probing.create_task(self._follow("readiness", self._on_ready, eager=True))
+            if "livenessProbe" in spec:
+                probing.create_task(self._follow("liveness", self._on_alive, eager=False))
+
+    async def _follow(self, name: str, on_result: Callable[[bool], bool], *, eager: bool) -> None:
+        probe = self._spec[f"{name}Probe"]
+
+        async def try_once() -> str:
+            return await attempt(
+                probe,
+                self._spec,
+                self._sandbox.ip,
+                processes=self._sandbox.node.processes,
+                run=self._run_command,
+            )
+
+        await follow(
+            Timing.of(probe),
+            try_once,
+            eager=eager,
+            on_failure=lambda why: self._sandbox.warning(
+                "Unhealthy", f"{name.capitalize()} probe failed: {why}"
+            ),
+            on_result=on_result,
+        )
+
+    def _on_startup(self, success: bool) -> bool:
+        self.state.started = success
+        if not success:
+            self._restart("startup")
+        return False
+
+    def _on_ready(self, success: bool) -> bool:
+        if self.state.ready != success:
+            self.state.ready = success
+            self._sandbox.changed()
+        return True
+
+    def _on_alive(self, success: bool) -> bool:
+        if self._sandbox.stopping.is_set():
+            return False  # it is ending anyway, and may well look dead while it does
+        if not success:
+            self._restart("liveness")
+        return success
+
+    def _restart(self, probe: str) -> None:
+        """Have the process end for failing a probe; `run` starts the next one."""
+        name, grace_s = self.state.name, self._spec[f"{probe}Probe"].get(_GRACE)
+        self._sandbox.normal("Killing", f"Container {name} failed {probe} probe, will be restarted")
+        self._end_process(grace_s)
+
+    def _end_process(self, grace_s: float | None = None) -> None:
+        """Send SIGTERM, and SIGKILL after the grace, by default the pod's."""
+        process = self._process
+        if process is None:
+            return
+        if grace_s is None:
+            grace_s = self._sandbox.pod["spec"].get(_GRACE, 30)
+        process.signal(signal.SIGTERM)
+        end = asyncio.get_running_loop().call_later(
+            grace_s, lambda: process.signal(signal.SIGKILL, group=True)
+        )
+        process.exited.add_done_callback(lambda _: end.cancel())

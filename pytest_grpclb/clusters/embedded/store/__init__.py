@@ -1,0 +1,1 @@
+"""Kubernetes objects: their kinds, versions and watches; no sockets, no processes."""
