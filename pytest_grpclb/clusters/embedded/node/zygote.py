@@ -196,9 +196,10 @@ def _run_program(arguments: list[str], tell: int) -> int:
 
 
 def _execute(command: list[str], environment: dict[str, str]) -> None:
-    # Python ignores these for itself; a program may rely on them.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    # Ignored by Python for itself, or by who started pytest, as nohup does: not what a pod expects.
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     name = command[0]
     try:
         os.execvpe(name, command, environment)  # noqa: S606 - an argument list, as everywhere
