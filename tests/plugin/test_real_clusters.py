@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,7 +84,14 @@ def namespaces(existing: EmbeddedCluster) -> Iterator[Callable[[], set[str]]]:
 def stand_ins(
     existing: EmbeddedCluster, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> StandIns:
-    made = StandIns.install(pytester.path / "stand-ins", kubeconfig=existing.kubeconfig)
+    made = StandIns.install(
+        pytester.path / "stand-ins",
+        kubeconfig=existing.kubeconfig,
+        ingress={
+            "80/tcp": existing.ingress_address(https=False),
+            "443/tcp": existing.ingress_address(https=True),
+        },
+    )
     monkeypatch.setenv("PATH", made.path_variable())
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("tmp")))
     return made
@@ -271,6 +279,17 @@ def test_workers_share_one_kind_cluster_with_a_namespace_each(
     assert len(stand_ins.asked("kind create")) <= 2  # a second, should one end before two begins
     assert stand_ins.get()["clusters"] == {}
     assert not (pytester.path / ".pytest-kind").exists()
+
+
+def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
+    pytester: pytest.Pytester, stand_ins: StandIns
+) -> None:
+    examples = Path(__file__).parents[2] / "example_tests" / "test_even_spread.py"
+    result = run(pytester, str(examples), "--grpclb-cluster=kind", "--grpclb-strategy=all")
+    outcomes = result.parseoutcomes()
+    assert outcomes.keys() <= {"passed", "skipped"}
+    assert outcomes["passed"] >= 5
+    assert stand_ins.get()["clusters"] == {}
 
 
 def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(

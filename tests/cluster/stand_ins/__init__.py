@@ -25,8 +25,13 @@ class StandIns:
     folder: Path
 
     @classmethod
-    def install(cls, folder: Path, *, kubeconfig: Path) -> StandIns:
-        """Put the programs below *folder*; *kubeconfig* leads to what they give out."""
+    def install(
+        cls, folder: Path, *, kubeconfig: Path, ingress: dict[str, str] | None = None
+    ) -> StandIns:
+        """Put the programs below *folder*; *kubeconfig* leads to what they give out.
+
+        :param ingress: where ports of the node are really served: {"443/tcp": "127.9.0.4:8443"}
+        """
         made = cls(folder=folder)
         made.programs.mkdir(parents=True)
         made.state.mkdir()
@@ -37,7 +42,7 @@ class StandIns:
                 f"exec '{sys.executable}' -P -m tests.cluster.stand_ins.{name} \"$@\"\n"
             )
             program.chmod(0o755)
-        made.set(kubeconfig=str(kubeconfig))
+        made.set(kubeconfig=str(kubeconfig), ingress=ingress or {})
         return made
 
     @property

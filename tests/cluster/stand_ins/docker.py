@@ -51,7 +51,8 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
                 fail(f"Error response from daemon: No such container: {container}")
             if port not in mappings:
                 fail(f"Error: No public port '{port}' published for {container}")
-            return f"127.0.0.1:{mappings[port]}\n"
+            served = known["ingress"].get(port, f"127.0.0.1:{mappings[port]}")
+            return f"{served}\n"
     return fail(f"docker: unknown command: {' '.join(words)}")
 
 
