@@ -6,16 +6,16 @@ go to the API as such, and a field that the installed client does not know is no
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from pytest_grpclb.clusters.streaming import ResponseStream
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["KubeApi", "Resource"]
@@ -347,56 +347,6 @@ class KubeApi:
             query["container"] = container
         with self.stream(PODS.path(namespace, pod, "log"), query=query) as stream:
             return b"".join(stream.pieces()).decode(errors="replace")
-
-
-class ResponseStream:
-    """The body of an answer as it arrives; `close` from another thread ends the reading one."""
-
-    def __init__(self, response: Any) -> None:
-        self._response = response
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield what has arrived, until the answer ends.
-
-        :raises ConnectionError: if it breaks off or stays silent for too long
-        """
-        from urllib3.exceptions import HTTPError
-
-        try:
-            yield from self._response.stream(65536, decode_content=False)
-        except (HTTPError, OSError, ValueError, AttributeError) as error:
-            # Closed under the reader's feet, urllib3 and http.client raise whichever comes first.
-            raise ConnectionError(str(error)) from error
-
-    def events(self) -> Iterator[Json]:
-        """Yield the events of a watch: one JSON object a line.
-
-        :source: Kubernetes documentation, "Efficient detection of changes"
-        """
-        rest = b""
-        for piece in self.pieces():
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                if line:
-                    yield json.loads(line)
-
-    def close(self) -> None:
-        """End the request; the connection is not used again."""
-        import socket
-
-        connection = getattr(self._response, "connection", None)
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
-            # Closing alone would not wake a thread that is blocked in recv on this socket.
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._response.close()
 
 
 def _refusal(verb: str, path: str, status: int, body: bytes) -> ApiError:

@@ -7,12 +7,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import PODS, KubeApi, ResponseStream
+from pytest_grpclb.clusters.kube import PODS, KubeApi
 from pytest_grpclb.errors import ApiError
 from pytest_grpclb.model import Backend, Event, EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pytest_grpclb.clusters.streaming import ResponseStream
 
 __all__ = ["PodState", "PodWatch", "selector_text"]
 
