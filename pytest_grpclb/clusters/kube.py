@@ -219,7 +219,8 @@ class KubeApi:
             "ca_certs": settings.ssl_ca_cert,
             "certfile": settings.cert_file,
             "keyfile": settings.key_file,
-            "server_hostname": settings.tls_server_name,
+            # Clients before 26.1 read no tls-server-name from a kubeconfig.
+            "server_hostname": getattr(settings, "tls_server_name", None),
         }
         # As requests are sent: by the configured proxy, or by none whatever the environment says.
         proxy = urlsplit(settings.proxy) if settings.proxy else None
