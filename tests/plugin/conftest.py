@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
@@ -7,4 +9,6 @@ import pytest
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inner runs are configured by their tests alone."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    # Under xdist, the outer run's name would become the name of every inner one.
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        monkeypatch.delenv(name)
