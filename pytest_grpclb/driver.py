@@ -94,7 +94,6 @@ class ClientView:
     connections: tuple[Connection, ...] = ()
     picker_rebuilds: int | None = None
     """Since counting began; None: the client's gRPC does not tell."""
-    resolutions: int = 0
     events: tuple[Event, ...] = ()
     """Since counting began; what happened to addresses and connections, as of the reports."""
 
@@ -313,7 +312,6 @@ class DriverRun:
         return ClientView(
             connections=_connections(last),
             picker_rebuilds=rebuilds,
-            resolutions=sum(channel.resolutions for channel in last.channels),
             events=tuple(replace(event, at_s=self._local_s(event.at_s)) for event in events),
         )
 
