@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
-import time
-from array import array
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from pytest_grpclb._pb import driver_pb2 as pb
-from pytest_grpclb.client_events import changes
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import (
-    UNKNOWN_BACKEND,
-    Calls,
-    CallTemplate,
-    Connection,
-    Event,
-    Failure,
-    Target,
-)
+from pytest_grpclb.told import NonsenseError, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["ClientView", "DriverClient", "DriverRun", "Plan"]
+    from pytest_grpclb.model import Calls, CallTemplate, Failure, Target
+    from pytest_grpclb.told import ClientView
+
+__all__ = ["DriverClient", "DriverRun", "Plan"]
 
 _RUN = "/grpclb.driver.v1.Driver/Run"
 _CONNECT_S = 15.0
@@ -87,32 +78,6 @@ class Plan:
         return pb.RunRequest(plan=plan)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientView:
-    """What the client's channels knew when the driver last told."""
-
-    connections: tuple[Connection, ...] = ()
-    picker_rebuilds: int | None = None
-    """Since counting began; None: the client's gRPC does not tell."""
-    events: tuple[Event, ...] = ()
-    """Since counting began; what happened to addresses and connections, as of the reports."""
-
-
-@dataclass(slots=True)
-class _Columns:
-    sequence: array[int] = field(default_factory=lambda: array("Q"))
-    channel: array[int] = field(default_factory=lambda: array("L"))
-    sent_s: array[float] = field(default_factory=lambda: array("d"))
-    done_s: array[float] = field(default_factory=lambda: array("d"))
-    backend: array[int] = field(default_factory=lambda: array("l"))
-    status: array[int] = field(default_factory=lambda: array("L"))
-    identities: list[str] = field(default_factory=list)
-
-
-class _NonsenseError(Exception):
-    """The driver said what cannot be: no verdict may rest on it."""
-
-
 class DriverClient:
     """A connection to the driver's control port."""
 
@@ -152,18 +117,11 @@ class DriverRun:
     def __init__(
         self, channel: Any, plan: Plan, address: str, *, identify: Callable[[str], str] = str
     ) -> None:
-        self._address, self._identify = address, identify
+        self._address = address
         self._requests: queue.SimpleQueue[pb.RunRequest | None] = queue.SimpleQueue()
         self._requests.put(plan.message())
         self._changed = threading.Condition()
-        self._columns = _Columns()
-        self._failures: list[Failure] = []
-        self._first_report: pb.ChannelReport | None = None
-        self._report: pb.ChannelReport | None = None
-        self._events: list[Event] = []
-        self._clock_s = -math.inf
-        self._clock_offset_s: float | None = None
-        self._started: pb.Started | None = None
+        self._told = Told(identify=identify)
         self._finished = False
         self._error = ""
         method = channel.stream_stream(
@@ -184,29 +142,29 @@ class DriverRun:
         """
         with self._changed:
             began = self._changed.wait_for(
-                lambda: self._started is not None or self._finished, timeout_s
+                lambda: self._told.started is not None or self._finished, timeout_s
             )
-            if self._started is None:
+            if self._told.started is None:
                 why = self._error if began else f"no answer within {timeout_s:g} s"
                 raise DriverError(f"driver at {self._address}: the run did not start: {why}")
 
     @property
     def started_at_s(self) -> float:
         """When counting began, on this process's monotonic clock."""
-        assert self._started is not None
-        return self._local_s(self._started.clock_s)
+        with self._changed:
+            return self._told.started_at_s
 
     @property
     def warm_up_seen(self) -> tuple[int, ...]:
         """Distinct backends that each channel had seen when counting began."""
-        assert self._started is not None
-        return tuple(self._started.backends_seen)
+        assert self._told.started is not None
+        return tuple(self._told.started.backends_seen)
 
     @property
     def warm_up_error(self) -> str:
         """The last warm-up call that failed: code and details; empty if none did."""
-        assert self._started is not None
-        return str(self._started.warm_up_error)
+        assert self._told.started is not None
+        return str(self._told.started.warm_up_error)
 
     @property
     def finished(self) -> bool:
@@ -216,10 +174,8 @@ class DriverRun:
     def wait_change(self, timeout_s: float) -> None:
         """Return when more calls were reported, the run has ended, or the time has passed."""
         with self._changed:
-            before = len(self._columns.sequence)
-            self._changed.wait_for(
-                lambda: self._finished or len(self._columns.sequence) > before, timeout_s
-            )
+            before = len(self._told)
+            self._changed.wait_for(lambda: self._finished or len(self._told) > before, timeout_s)
 
     def wait_finished(self, timeout_s: float | None = None) -> None:
         """Return when all calls have ended and were reported.
@@ -230,7 +186,7 @@ class DriverRun:
             if not self._changed.wait_for(lambda: self._finished, timeout_s):
                 raise DriverError(
                     f"driver at {self._address}: the run had not ended {timeout_s:g} s after "
-                    f"it was asked to; {len(self._columns.sequence)} calls were reported"
+                    f"it was asked to; {len(self._told)} calls were reported"
                 )
             self.check()
 
@@ -259,16 +215,7 @@ class DriverRun:
     def calls(self) -> Calls:
         """Return the calls reported so far, their times on this process's monotonic clock."""
         with self._changed:
-            columns, offset_s = self._columns, self._clock_offset_s or 0.0
-            return Calls(
-                sequence=columns.sequence[:],
-                channel=columns.channel[:],
-                sent_s=array("d", (moment + offset_s for moment in columns.sent_s)),
-                done_s=array("d", (moment + offset_s for moment in columns.done_s)),
-                backend=columns.backend[:],
-                status=columns.status[:],
-                identities=tuple(map(self._identify, columns.identities)),
-            )
+            return self._told.calls()
 
     def answered(self, start: int) -> list[tuple[int, str | None]]:
         """Return sequence number and backend of the calls reported so far, from row *start* on.
@@ -276,44 +223,17 @@ class DriverRun:
         The backend is None where the call failed, or nothing named who answered.
         """
         with self._changed:
-            columns = self._columns
-            identities = [self._identify(each) for each in columns.identities]
-            rows = zip(
-                columns.sequence[start:],
-                columns.backend[start:],
-                columns.status[start:],
-                strict=True,
-            )
-            return [
-                (
-                    sequence,
-                    identities[backend] if status == 0 and backend != UNKNOWN_BACKEND else None,
-                )
-                for sequence, backend, status in rows
-            ]
+            return self._told.answered(start)
 
     def failures(self) -> tuple[Failure, ...]:
         """Return the details of failed calls; at most 20 of each status."""
         with self._changed:
-            return tuple(self._failures)
+            return self._told.failures()
 
     def client_view(self) -> ClientView:
         """Return what the client's channels last told of themselves."""
         with self._changed:
-            first, last, events = self._first_report, self._report, tuple(self._events)
-        if first is None or last is None:
-            return ClientView()
-        rebuilds: int | None = 0
-        for before, after in zip(first.channels, last.channels, strict=True):
-            if not (before.HasField("picker_rebuilds") and after.HasField("picker_rebuilds")):
-                rebuilds = None
-                break
-            rebuilds += after.picker_rebuilds - before.picker_rebuilds  # type: ignore[operator]
-        return ClientView(
-            connections=_connections(last),
-            picker_rebuilds=rebuilds,
-            events=tuple(replace(event, at_s=self._local_s(event.at_s)) for event in events),
-        )
+            return self._told.client_view()
 
     # --- the reading thread
 
@@ -326,14 +246,15 @@ class DriverRun:
         try:
             for response in self._responses:
                 with self._changed:
-                    self._take(response)
+                    self._told.take(response)
                     self._changed.notify_all()
-                    if self._finished:
+                    if self._told.finished is not None:
+                        self._error = self._told.finished.error
                         return
             error = "the driver closed the stream without a word"
         except grpc.RpcError as failure:
             error = f"{failure.code().name}: {failure.details()}"
-        except _NonsenseError as failure:
+        except NonsenseError as failure:
             error = str(failure)
             self._responses.cancel()
         finally:
@@ -342,90 +263,3 @@ class DriverRun:
                 self._error = self._error or error
                 self._finished = True
                 self._changed.notify_all()
-
-    def _take(self, response: pb.RunResponse) -> None:
-        kind = response.WhichOneof("response")
-        if kind == "columns":
-            self._take_columns(response.columns)
-        elif kind == "started":
-            self._take_clock(response.started.clock_s)
-            self._started = response.started
-        elif kind == "report":
-            self._take_clock(response.report.clock_s)
-            self._take_report(response.report)
-        elif kind == "finished":
-            self._error = response.finished.error
-            self._finished = True
-
-    def _take_report(self, report: pb.ChannelReport) -> None:
-        if self._report is None:
-            self._first_report = report
-        else:
-            before, after = _connections(self._report), _connections(report)
-            self._events += changes(before, after, at_s=report.clock_s)
-        self._report = report
-
-    def _take_columns(self, message: pb.Columns) -> None:
-        columns = self._columns
-        _check_columns(message, known=len(columns.identities) + len(message.identities))
-        columns.sequence.extend(message.sequence)
-        columns.channel.extend(message.channel)
-        columns.sent_s.extend(message.sent_s)
-        columns.done_s.extend(message.done_s)
-        columns.backend.extend(message.backend)
-        columns.status.extend(message.status)
-        columns.identities.extend(message.identities)
-        self._failures.extend(
-            Failure(sequence=each.sequence, status=each.status, details=each.details)
-            for each in message.failures
-        )
-
-    def _take_clock(self, clock_s: float) -> None:
-        """Keep the smallest difference of the clocks: the message that was the least delayed."""
-        if not clock_s >= self._clock_s:
-            raise _NonsenseError(f"its clock stepped back from {self._clock_s} s to {clock_s} s")
-        self._clock_s = clock_s
-        offset_s = time.monotonic() - clock_s
-        if self._clock_offset_s is None or offset_s < self._clock_offset_s:
-            self._clock_offset_s = offset_s
-
-    def _local_s(self, clock_s: float) -> float:
-        return clock_s + (self._clock_offset_s or 0.0)
-
-
-def _connections(report: pb.ChannelReport) -> tuple[Connection, ...]:
-    return tuple(
-        Connection(
-            channel=channel.channel,
-            address=subchannel.address,
-            state=subchannel.state,
-            calls_started=subchannel.calls_started,
-            connections=subchannel.connections,
-            subchannel=subchannel.id,
-        )
-        for channel in report.channels
-        for subchannel in channel.subchannels
-    )
-
-
-def _check_columns(message: pb.Columns, *, known: int) -> None:
-    """Raise unless every call has all its columns, a backend that was named, and took time.
-
-    :param known: identities told so far
-    """
-    lengths = {
-        name: len(getattr(message, name))
-        for name in ("sequence", "channel", "sent_s", "done_s", "backend", "status")
-    }
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise _NonsenseError(f"its columns differ in length: {told}")
-    rows = zip(message.sequence, message.sent_s, message.done_s, message.backend, strict=True)
-    for sequence, sent_s, done_s, backend in rows:
-        if not done_s >= sent_s:
-            raise _NonsenseError(
-                f"call {sequence} was sent at {sent_s} s and ended at {done_s} s on its clock, "
-                "which stepped back"
-            )
-        if not UNKNOWN_BACKEND <= backend < known:
-            raise _NonsenseError(f"call {sequence} names backend {backend} of {known}")

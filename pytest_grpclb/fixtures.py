@@ -231,7 +231,7 @@ def grpclb(
 ) -> Iterator[Grpclb]:
     """The service behind the strategy, its pods and the driver ready."""
     from pytest_grpclb.errors import ClusterUnavailableError
-    from pytest_grpclb.handle import install
+    from pytest_grpclb.installation import install
 
     def observe(verdict: Any) -> None:
         from pytest_grpclb.report import summary_row

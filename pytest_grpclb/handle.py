@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.client_events import with_pods
-from pytest_grpclb.clusters.readiness import with_gate
-from pytest_grpclb.deployment import Deployment, components_of, images_of, service_of
-from pytest_grpclb.errors import ChartError, DriverError
+from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import (
     Alarm,
     Backend,
     CallTemplate,
-    Manifest,
     Mechanism,
     Service,
     Target,
@@ -30,29 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_grpclb.clusters import Cluster
-    from pytest_grpclb.clusters.kube import KubeApi
-    from pytest_grpclb.driver import ClientView, DriverClient, DriverRun
-    from pytest_grpclb.entrance import Entrance
+    from pytest_grpclb.deployment import Deployment
+    from pytest_grpclb.driver import DriverClient, DriverRun
     from pytest_grpclb.ingress import Ingress
-    from pytest_grpclb.outside import OutsideDriver
+    from pytest_grpclb.pickers import Picker
     from pytest_grpclb.settings import Settings
-    from pytest_grpclb.sidecar import Sidecar
     from pytest_grpclb.strategies import Strategy
 
-__all__ = ["Grpclb", "install"]
+__all__ = ["Grpclb"]
 
-_RELEASE = "grpclb"
-"""Helm release name of the strategy chart; each test has a namespace of its own."""
 _WATCHED_REPORT_S = 0.005
 """A run that may end early is told of this often: some twenty calls decide, at a few thousand a
 second."""
-_SIDECAR_S = 5.0
-"""As long as a channel's warm-up may take: by then a sidecar knows every pod."""
-_FOLLOWING_S = 5.0
-"""An ingress follows its endpoints within a second; what takes longer the run itself will show."""
-_DRIVER = "driver"
-"""The component that every strategy's chart has."""
 
 
 class Grpclb:
@@ -69,19 +55,16 @@ class Grpclb:
         target: Target,
         timers: Timers,
         components: Mapping[str, Deployment],
+        picker: Picker,
         client: Deployment | None = None,
-        entrance: Entrance | None = None,
-        sidecar: Sidecar | None = None,
+        ingress: Ingress | None = None,
         observer: Callable[[Verdict], None] | None = None,
     ) -> None:
         self.strategy, self.settings, self.target, self.call = strategy, settings, target, call
         self._deployment, self._driver, self._observer = deployment, driver, observer
         self._timers, self._components, self._client = timers, components, client
-        self._entrance, self._sidecar = entrance, sidecar
+        self._picker, self._ingress = picker, ingress
         self._drives = 0
-        self._reloads = 0
-        self._shifts: int | None = None
-        self._workers: int | None = None
 
     # --- what runs
 
@@ -153,12 +136,12 @@ class Grpclb:
 
         :raises ValueError: if the strategy has none
         """
-        if self._entrance is None:
+        if self._ingress is None:
             raise ValueError(
                 f"{self.strategy.name} has no ingress; mark the test "
                 '@pytest.mark.grpclb_only("ingress-nginx")'
             )
-        return self._entrance.ingress
+        return self._ingress
 
     def component(self, name: str) -> Deployment:
         """Return a Deployment of the strategy itself, such as its balancers.
@@ -195,13 +178,8 @@ class Grpclb:
         (folder / "pods.txt").write_text("\n".join(each.describe() for each in deployments))
         for deployment in deployments:
             deployment.save_logs(folder)
-        if self._entrance is not None:
-            (folder / "ingress.txt").write_text(self.ingress.describe())
-            for name, text in self.ingress.cluster.ingress_files().items():
-                (folder / name).write_text(text)
-        if self._sidecar is not None:
-            for name, text in self._sidecar.files().items():
-                (folder / name).write_text(text)
+        for name, text in self._picker.files().items():
+            (folder / name).write_text(text)
         return folder
 
     # --- traffic
@@ -266,7 +244,7 @@ class Grpclb:
         return SkewWatch(
             [backend.uid for backend in ready],
             mechanism=mechanism,
-            channels=max(pickers, self._pickers() or 1),
+            channels=max(pickers, self._picker.pickers() or 1),
             alpha=alpha,
         )
 
@@ -314,18 +292,7 @@ class Grpclb:
         report_interval_s: float = 0.0,
     ) -> DriverRun:
         settings = self.settings
-        if self._entrance is not None:
-            self.ingress.check()
-            self.ingress.wait_following(
-                lambda: frozenset(backend.uid for backend in self.backends()), _FOLLOWING_S
-            )
-            self._reloads = self.ingress.reloads()
-        if self._sidecar is not None:
-            port = self.service.port
-            self._sidecar.wait_hosts(
-                {f"{each.address}:{port}" for each in self.backends()}, _SIDECAR_S
-            )
-            self._shifts = self._sidecar.shifts()
+        self._picker.settle(self.backends)
         from pytest_grpclb.driver import Plan
 
         plan = Plan(
@@ -366,8 +333,8 @@ class Grpclb:
             started_at_s=started_at_s,
             ended_at_s=ended_at_s,
             channels=self.settings.channels if channels is None else channels,
-            picker_rebuilds=self._picker_rebuilds(view, ended_at_s),
-            pickers=self._pickers(),
+            picker_rebuilds=self._picker.rebuilds(view, ended=ended_at_s is not None),
+            pickers=self._picker.pickers(),
             connections=view.connections,
             resolved=tuple(dict.fromkeys(each.address for each in view.connections)),
             failures=run.failures(),
@@ -389,23 +356,6 @@ class Grpclb:
             observer=self._observer,
         )
 
-    def _pickers(self) -> int | None:
-        if self._sidecar is not None and self._workers is None:
-            self._workers = self._sidecar.workers()  # asked once: they are what it started with
-        if self._sidecar is not None:
-            return self._workers
-        return self.ingress.cluster.ingress_workers if self._entrance else None
-
-    def _picker_rebuilds(self, view: ClientView, ended_at_s: float | None) -> int | None:
-        if self._sidecar is not None:
-            now = self._sidecar.shifts() if ended_at_s is not None else None
-            return None if now is None or self._shifts is None else now - self._shifts
-        if self._entrance is None:
-            return view.picker_rebuilds
-        if ended_at_s is None or self.ingress.cluster.ingress_workers is None:
-            return None
-        return self.ingress.reloads() - self._reloads
-
     def _settings_in_force(self) -> Mapping[str, str]:
         age_s = self.settings.max_connection_age_s
         told = {
@@ -420,115 +370,6 @@ class Grpclb:
         """Return this run's share of the test's alpha: 1/2, 1/6, 1/12 and so on, 1 in all."""
         self._drives += 1
         return self.settings.alpha / (self._drives * (self._drives + 1))
-
-
-def install(
-    stack: ExitStack,
-    *,
-    cluster: Cluster,
-    api: KubeApi,
-    strategy: Strategy,
-    settings: Settings,
-    manifests: Sequence[Manifest],
-    namespace: str,
-    call: CallTemplate,
-    outside: OutsideDriver,
-    run: str,
-    observer: Callable[[Verdict], None] | None = None,
-) -> Grpclb:
-    """Put backends, strategy and driver into *namespace* and wait until all of them are ready.
-
-    :param stack: takes what must be closed afterwards; objects in the namespace go with it
-    :param manifests: the backends: one Deployment and what it needs
-    :param outside: sends the calls where they come from outside the cluster
-    :param run: label of all that the run makes
-    :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
-    :raises ChartError: if the manifests hold no Deployment, or the strategy's chart does not render
-    :raises ApiError: if the cluster refuses an object
-    :raises NotReadyError: if the pods do not get ready in time
-    """
-    from pytest_grpclb.chart import charts_directory, render
-
-    service = service_of(manifests, namespace=namespace, chart="the service under test")
-    if settings.readiness_gate:
-        manifests = with_gate(manifests)
-    chart = strategy.chart or charts_directory() / "strategy"
-    repository, _, tag = cluster.programs_image.rpartition(":")
-    values = strategy.values(service, settings) | {
-        "driver": {"image": {"repository": repository, "tag": tag}}
-    }
-    rendered = render(chart, values=values, release=_RELEASE, namespace=namespace)
-    for image in images_of(rendered):
-        cluster.check_image(image)
-    target = strategy.target(service, settings, release=_RELEASE)
-    secrets = None
-    if target.through_ingress:
-        from pytest_grpclb.entrance import make_secrets
-
-        cluster.ingress_address(https=True)  # before anything is made, if it cannot be had
-        outside.start()
-        secrets = make_secrets(stack, api=api, settings=settings.ingress, service=service, run=run)
-    api.apply([*manifests, *rendered], namespace=namespace)
-    # The import of gRPC takes as long as the first pods do to start.
-    from pytest_grpclb.driver import DriverClient
-    from pytest_grpclb.sidecar import open_sidecar
-
-    def watched(service: Service, *, gated: bool = False) -> Deployment:
-        deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s, gated=gated)
-        stack.callback(deployment.close)
-        return deployment
-
-    components = components_of(rendered, namespace=namespace)
-    found = components.pop(_DRIVER, None)
-    if found is None and secrets is None:
-        raise ChartError(chart.name, message="it has no Deployment of the component 'driver'")
-    client = None if found is None else watched(found.service)
-    deployment = watched(service, gated=settings.readiness_gate)
-    others = {name: watched(each.service) for name, each in components.items()}
-    # The backends first: without them a sidecar has no hosts, and is not ready either.
-    deployment.wait_ready(settings.replicas)
-    if client is not None:
-        client.wait_ready(1)
-    for name, each in components.items():
-        others[name].wait_ready(each.replicas)
-    entrance = sidecar = None
-    if client is not None:
-        [pod] = client.serving()
-        address = stack.enter_context(
-            cluster.reach(namespace, pod.name, pod.address, client.service.port)
-        )
-        sidecar = open_sidecar(stack, cluster, rendered, namespace=namespace, pod=pod)
-    if secrets is not None:
-        from pytest_grpclb.entrance import open_entrance
-
-        entrance = open_entrance(
-            cluster=cluster,
-            api=api,
-            settings=settings,
-            secrets=secrets,
-            rendered=rendered,
-            namespace=namespace,
-            target=target,
-            call=call,
-            outside=outside,
-        )
-        target, address = entrance.target, entrance.driver_address
-    driver = DriverClient(address, identify=deployment.watch.uid_of)
-    stack.callback(driver.close)
-    return Grpclb(
-        strategy=strategy,
-        settings=settings,
-        deployment=deployment,
-        driver=driver,
-        call=call,
-        target=target,
-        timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
-        components=others,
-        client=client,
-        entrance=entrance,
-        sidecar=sidecar,
-        observer=observer,
-    )
 
 
 def _given(name: str, value: int | None, default: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.handle import Grpclb, install
+from pytest_grpclb.installation import install
 from pytest_grpclb.outside import OutsideDriver
 from pytest_grpclb.samples import GREETER_CALL
 from pytest_grpclb.strategies import STRATEGIES
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_grpclb.conformance.subject import Subject
+    from pytest_grpclb.handle import Grpclb
 
 __all__ = [
     "check_cluster_ip_pins_a_connection",

@@ -26,8 +26,8 @@ from pytest_grpclb.certificates import Authority, tls_secret
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi, Resource
 from pytest_grpclb.errors import ClusterUnavailableError, PreflightError
-from pytest_grpclb.handle import Grpclb, install
 from pytest_grpclb.ingress import probes
+from pytest_grpclb.installation import install
 from pytest_grpclb.outside import OutsideDriver
 from pytest_grpclb.samples import GREETER_CALL, greeter_values
 from pytest_grpclb.settings import IngressSettings, Settings
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
+    from pytest_grpclb.handle import Grpclb
 
 INGRESSES = Resource("networking.k8s.io/v1", "ingresses", namespaced=True)
 SERVICES = Resource("v1", "services", namespaced=True)

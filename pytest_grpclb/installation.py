@@ -1,0 +1,159 @@
+"""Puts a service, a strategy and a driver into a namespace, and hands out the `Grpclb` on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.clusters.readiness import with_gate
+from pytest_grpclb.deployment import Deployment, components_of, images_of, service_of
+from pytest_grpclb.errors import ChartError
+from pytest_grpclb.handle import Grpclb
+from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from pytest_grpclb.clusters import Cluster
+    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.model import CallTemplate, Manifest, Service, Verdict
+    from pytest_grpclb.outside import OutsideDriver
+    from pytest_grpclb.settings import Settings
+    from pytest_grpclb.strategies import Strategy
+
+__all__ = ["install"]
+
+_RELEASE = "grpclb"
+"""Helm release name of the strategy chart; each test has a namespace of its own."""
+_DRIVER = "driver"
+"""The component that every strategy's chart has."""
+
+
+def install(
+    stack: ExitStack,
+    *,
+    cluster: Cluster,
+    api: KubeApi,
+    strategy: Strategy,
+    settings: Settings,
+    manifests: Sequence[Manifest],
+    namespace: str,
+    call: CallTemplate,
+    outside: OutsideDriver,
+    run: str,
+    observer: Callable[[Verdict], None] | None = None,
+) -> Grpclb:
+    """Put backends, strategy and driver into *namespace* and wait until all of them are ready.
+
+    :param stack: takes what must be closed afterwards; objects in the namespace go with it
+    :param manifests: the backends: one Deployment and what it needs
+    :param outside: sends the calls where they come from outside the cluster
+    :param run: label of all that the run makes
+    :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
+    :raises ChartError: if the manifests hold no Deployment, or the strategy's chart does not render
+    :raises ApiError: if the cluster refuses an object
+    :raises NotReadyError: if the pods do not get ready in time
+    """
+    service = service_of(manifests, namespace=namespace, chart="the service under test")
+    if settings.readiness_gate:
+        manifests = with_gate(manifests)
+    rendered = _rendered(strategy, cluster, service, settings)
+    target = strategy.target(service, settings, release=_RELEASE)
+    secrets = None
+    if target.through_ingress:
+        from pytest_grpclb.entrance import make_secrets
+
+        cluster.ingress_address(https=True)  # before anything is made, if it cannot be had
+        outside.start()
+        secrets = make_secrets(stack, api=api, settings=settings.ingress, service=service, run=run)
+    api.apply([*manifests, *rendered], namespace=namespace)
+    # The import of gRPC takes as long as the first pods do to start.
+    from pytest_grpclb.driver import DriverClient
+    from pytest_grpclb.sidecar import open_sidecar
+
+    def watched(service: Service, *, gated: bool = False) -> Deployment:
+        deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s, gated=gated)
+        stack.callback(deployment.close)
+        return deployment
+
+    components = components_of(rendered, namespace=namespace)
+    found = components.pop(_DRIVER, None)
+    if found is None and secrets is None:
+        raise ChartError(
+            _chart(strategy).name, message="it has no Deployment of the component 'driver'"
+        )
+    client = None if found is None else watched(found.service)
+    deployment = watched(service, gated=settings.readiness_gate)
+    others = {name: watched(each.service) for name, each in components.items()}
+    # The backends first: without them a sidecar has no hosts, and is not ready either.
+    deployment.wait_ready(settings.replicas)
+    if client is not None:
+        client.wait_ready(1)
+    for name, each in components.items():
+        others[name].wait_ready(each.replicas)
+    picker: Picker = ClientPicks()
+    ingress = None
+    if client is not None:
+        [pod] = client.serving()
+        address = stack.enter_context(
+            cluster.reach(namespace, pod.name, pod.address, client.service.port)
+        )
+        sidecar = open_sidecar(stack, cluster, rendered, namespace=namespace, pod=pod)
+        if sidecar is not None:
+            picker = SidecarPicks(sidecar, port=service.port)
+    if secrets is not None:
+        from pytest_grpclb.entrance import open_entrance
+
+        entrance = open_entrance(
+            cluster=cluster,
+            api=api,
+            settings=settings,
+            secrets=secrets,
+            rendered=rendered,
+            namespace=namespace,
+            target=target,
+            call=call,
+            outside=outside,
+        )
+        target, address, ingress = entrance.target, entrance.driver_address, entrance.ingress
+        picker = IngressPicks(ingress)
+    driver = DriverClient(address, identify=deployment.watch.uid_of)
+    stack.callback(driver.close)
+    return Grpclb(
+        strategy=strategy,
+        settings=settings,
+        deployment=deployment,
+        driver=driver,
+        call=call,
+        target=target,
+        timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
+        components=others,
+        picker=picker,
+        client=client,
+        ingress=ingress,
+        observer=observer,
+    )
+
+
+def _chart(strategy: Strategy) -> Path:
+    from pytest_grpclb.chart import charts_directory
+
+    return strategy.chart or charts_directory() / "strategy"
+
+
+def _rendered(
+    strategy: Strategy, cluster: Cluster, service: Service, settings: Settings
+) -> list[Manifest]:
+    from pytest_grpclb.chart import render
+
+    repository, _, tag = cluster.programs_image.rpartition(":")
+    values = strategy.values(service, settings) | {
+        "driver": {"image": {"repository": repository, "tag": tag}}
+    }
+    rendered = render(
+        _chart(strategy), values=values, release=_RELEASE, namespace=service.namespace
+    )
+    for image in images_of(rendered):
+        cluster.check_image(image)
+    return rendered

@@ -1,0 +1,177 @@
+"""Every option, on the command line and as an ini setting of the same name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.settings import Settings
+
+if TYPE_CHECKING:
+    from _pytest.config.argparsing import Parser
+
+__all__ = ["OPTIONS", "Option", "add_options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option: on the command line with dashes, in the ini file with underscores."""
+
+    name: str
+    help: str
+    default: str
+    metavar: str | None = None
+    repeatable: bool = False
+    flag: bool = False
+
+    @property
+    def dest(self) -> str:
+        """Its name in pytest's configuration, and in the ini file."""
+        return "grpclb_" + self.name.replace("-", "_")
+
+    @property
+    def switch(self) -> str:
+        """Its name on the command line."""
+        return f"--grpclb-{self.name}"
+
+
+_DEFAULTS = Settings()
+
+OPTIONS = (
+    Option(
+        name="strategy",
+        metavar="NAME[,NAME...]",
+        default="headless",
+        repeatable=True,
+        help="load-balancing strategies to test, or 'all'; tests that use the grpclb fixture run "
+        "once for each",
+    ),
+    Option(
+        name="cluster",
+        metavar="PROVIDER",
+        default="embedded",
+        help="where the cluster comes from: 'embedded' is a small Kubernetes on loopback",
+    ),
+    Option(
+        name="replicas",
+        metavar="N",
+        default=str(_DEFAULTS.replicas),
+        help="backends that a test starts with",
+    ),
+    Option(
+        name="alpha",
+        metavar="P",
+        default=str(_DEFAULTS.alpha),
+        help="probability of SKEWED for a spread that is even, per test",
+    ),
+    Option(
+        name="power",
+        metavar="P",
+        default=str(_DEFAULTS.power),
+        help="probability of SKEWED for one backend at --grpclb-skew times its share",
+    ),
+    Option(
+        name="skew",
+        metavar="FACTOR",
+        default=str(_DEFAULTS.skew),
+        help="the smallest skew that must be found out, as a multiple of the fair share",
+    ),
+    Option(
+        name="ready-timeout",
+        metavar="SECONDS",
+        default=str(_DEFAULTS.ready_timeout_s),
+        help="how long backends may take to become ready",
+    ),
+    Option(
+        name="artifacts",
+        metavar="DIR",
+        default="",
+        help="where pod logs, states and events go when a test fails",
+    ),
+    Option(
+        name="image",
+        metavar="REPOSITORY:TAG",
+        default="",
+        help="the image of this package's own programs; needed for --grpclb-cluster=kubeconfig, "
+        "else it is built where it is needed",
+    ),
+    Option(
+        name="load-image",
+        metavar="REPOSITORY:TAG",
+        default="",
+        repeatable=True,
+        help="for kind: further images of this machine that pods use; repeatable",
+    ),
+    Option(
+        name="kubeconfig",
+        metavar="PATH",
+        default="",
+        help="for kubeconfig: the file; otherwise $KUBECONFIG, then ~/.kube/config",
+    ),
+    Option(
+        name="context",
+        metavar="NAME",
+        default="",
+        help="for kubeconfig: the context to use; it must be named, the current one is not taken",
+    ),
+    Option(
+        name="kind-image",
+        metavar="IMAGE",
+        default="",
+        help="for kind: the image of every node, in place of the one that this release is made for",
+    ),
+    Option(
+        name="kind-config",
+        metavar="PATH",
+        default="",
+        help="for kind: a configuration file that the plugin's own is merged into",
+    ),
+    Option(
+        name="kind-name",
+        metavar="NAME",
+        default="",
+        help="for kind: the name of the cluster; one that exists is used, and is not deleted",
+    ),
+    Option(
+        name="keep",
+        metavar="never|on-failure|always",
+        default="never",
+        help="for kind and kubeconfig: what to leave in place after tests; the command that "
+        "deletes it is printed",
+    ),
+    Option(
+        name="require",
+        default="",
+        flag=True,
+        help="fail tests whose cluster cannot be had here, instead of skipping them",
+    ),
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Declare every option, on the command line and as an ini setting of the same name."""
+    group = parser.getgroup("grpclb", "gRPC load balancing on Kubernetes (pytest-grpclb)")
+    for option in OPTIONS:
+        told = f"{option.help} (default: {option.default or 'none'})"
+        if option.flag:
+            group.addoption(
+                option.switch, dest=option.dest, action="store_true", default=None, help=option.help
+            )
+            parser.addini(option.dest, help=option.help, default=False, type="bool")
+            continue
+        group.addoption(
+            option.switch,
+            dest=option.dest,
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            default=None,
+            help=told,
+        )
+        parser.addini(option.dest, help=told, default=None, type="string")
+    parser.addini(
+        "grpclb_embedded_images",
+        type="linelist",
+        default=[],
+        help="what runs an image on the embedded cluster, one a line: IMAGE = COMMAND ARGUMENT..., "
+        "where {ip} and {port} stand for the pod's address and first container port",
+    )

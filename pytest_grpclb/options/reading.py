@@ -1,0 +1,165 @@
+"""What the command line and the ini file say, checked and frozen before anything is started."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_grpclb.errors import OptionError
+from pytest_grpclb.options.declared import OPTIONS, Option
+from pytest_grpclb.options.values import number, probability, whole
+from pytest_grpclb.settings import Keep, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pytest
+
+    from pytest_grpclb.strategies import Strategy
+
+__all__ = ["Options", "read_options", "selected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line and the ini file say together; the command line wins."""
+
+    strategies: tuple[str, ...]
+    """Names as given; "all" is not resolved yet."""
+    cluster: str
+    artifacts: Path | None
+    embedded_images: Mapping[str, tuple[str, ...]]
+    settings: Settings
+    image: str
+    """Of this package's own programs, REPOSITORY:TAG; empty: the cluster provider's own."""
+    load_images: tuple[str, ...]
+    kubeconfig: str
+    context: str
+    kind_image: str
+    kind_config: Path | None
+    kind_name: str
+    keep: Keep
+    require: bool
+    """A provider that cannot be used fails tests instead of having them skipped."""
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Read and check all options.
+
+    :raises OptionError: if a value cannot be used; the message names the option, the value and
+        what is expected
+    """
+    given = {option.name: _value(config, option) for option in OPTIONS}
+    settings = Settings(
+        replicas=whole("--grpclb-replicas", given["replicas"], least=1),
+        alpha=probability("--grpclb-alpha", given["alpha"]),
+        power=probability("--grpclb-power", given["power"]),
+        skew=number("--grpclb-skew", given["skew"], above=1),
+        ready_timeout_s=number("--grpclb-ready-timeout", given["ready-timeout"], above=0),
+    )
+    names = [name.strip() for text in given["strategy"] for name in text.split(",")]
+    if not all(names):
+        raise OptionError(
+            "--grpclb-strategy", ",".join(given["strategy"]), expected="names with commas between"
+        )
+    if given["cluster"] == "kubeconfig":
+        _check_existing(given)
+    return Options(
+        strategies=tuple(dict.fromkeys(names)),
+        cluster=given["cluster"],
+        artifacts=Path(given["artifacts"]) if given["artifacts"] else None,
+        embedded_images=_images(config.getini("grpclb_embedded_images")),
+        settings=settings,
+        image=_image("--grpclb-image", given["image"]),
+        load_images=tuple(
+            _image("--grpclb-load-image", name.strip())
+            for text in given["load-image"]
+            for name in text.split(",")
+            if name.strip()
+        ),
+        kubeconfig=given["kubeconfig"],
+        context=given["context"],
+        kind_image=given["kind-image"],
+        kind_config=Path(given["kind-config"]) if given["kind-config"] else None,
+        kind_name=given["kind-name"],
+        keep=_keep(given["keep"]),
+        require=bool(given["require"]),
+    )
+
+
+def selected(options: Options, strategies: Mapping[str, Strategy]) -> tuple[str, ...]:
+    """Return the strategies to run, in the order asked for, with "all" and aliases resolved.
+
+    :raises OptionError: if a name is not known; the message lists those that are
+    """
+    from pytest_grpclb.strategies import find
+
+    names: list[str] = []
+    for name in options.strategies:
+        names.extend(strategies if name == "all" else [find(name, strategies).name])
+    return tuple(dict.fromkeys(names))
+
+
+def _value(config: pytest.Config, option: Option) -> Any:
+    value = config.getoption(option.dest)
+    if value is None:
+        value = config.getini(option.dest) or option.default
+        if option.repeatable:
+            value = [value]
+    return value
+
+
+def _image(name: str, value: str) -> str:
+    """Check that an image has a tag that stays what it is: kubelets pull "latest" each time.
+
+    :source: Kubernetes documentation, "Images", "Default image pull policy"
+    """
+    repository, _, tag = value.rpartition(":")
+    if value and (not repository or "/" in tag or "@" in value or tag in {"", "latest"}):
+        raise OptionError(name, value, expected="REPOSITORY:TAG, with a tag other than 'latest'")
+    return value
+
+
+def _check_existing(given: Mapping[str, Any]) -> None:
+    """Check that a run in an existing cluster is meant to be there.
+
+    :raises OptionError: if the context, or an image that the cluster can pull, is not named
+    """
+    if not given["context"]:
+        raise OptionError(
+            "--grpclb-context",
+            "",
+            expected="the name of the context to use: with --grpclb-cluster=kubeconfig none is "
+            "taken by default; `kubectl config get-contexts` lists them",
+        )
+    if not given["image"]:
+        raise OptionError(
+            "--grpclb-image",
+            "",
+            expected="REPOSITORY:TAG of this package's programs where the cluster can pull it; "
+            "`python -m pytest_grpclb.clusters.image REPOSITORY:TAG` builds it, "
+            "`docker push` brings it there",
+        )
+
+
+def _keep(value: str) -> Keep:
+    try:
+        return Keep(value)
+    except ValueError:
+        known = ", ".join(each.value for each in Keep)
+        raise OptionError("--grpclb-keep", value, expected=f"one of {known}") from None
+
+
+def _images(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    images = {}
+    for line in lines:
+        image, equals, command = line.partition("=")
+        words = shlex.split(command)
+        if not (image.strip() and equals and words):
+            raise OptionError(
+                "grpclb_embedded_images", line, expected="IMAGE = COMMAND ARGUMENT..."
+            )
+        images[image.strip()] = tuple(words)
+    return images

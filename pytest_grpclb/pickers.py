@@ -1,0 +1,129 @@
+"""Who picks the pod of each call, the client or a proxy, and what that tells of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_grpclb.ingress import Ingress
+    from pytest_grpclb.model import Backend
+    from pytest_grpclb.sidecar import Sidecar
+    from pytest_grpclb.told import ClientView
+
+__all__ = ["ClientPicks", "IngressPicks", "Picker", "SidecarPicks"]
+
+_SIDECAR_S = 5.0
+"""As long as a channel's warm-up may take: by then a sidecar knows every pod."""
+_FOLLOWING_S = 5.0
+"""An ingress follows its endpoints within a second; what takes longer the run itself will show."""
+
+
+class Picker(Protocol):
+    """Who picks the pod of each call."""
+
+    def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
+        """Wait until it goes by the *backends* that are ready, and count its rebuilds from here.
+
+        :raises PreflightError: if no call can get through
+        """
+
+    def pickers(self) -> int | None:
+        """Return how many workers of a proxy pick, each by itself; None: the channels do."""
+
+    def rebuilds(self, view: ClientView, *, ended: bool) -> int | None:
+        """Return how often its set of backends has changed since `settle`; None: unknown.
+
+        :param view: what the client's channels tell
+        :param ended: whether the run has; what a proxy tells in the middle of one is no sum yet
+        """
+
+    def files(self) -> Mapping[str, str]:
+        """Return what explains its doings, by file name."""
+
+
+class ClientPicks:
+    """The client's own load-balancing policy picks."""
+
+    def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
+        """Return at once: warm-up calls wait for every backend."""
+
+    def pickers(self) -> int | None:
+        """Return None: each channel picks."""
+        return None
+
+    def rebuilds(self, view: ClientView, *, ended: bool) -> int | None:  # noqa: ARG002
+        """Return what the channels tell."""
+        return view.picker_rebuilds
+
+    def files(self) -> Mapping[str, str]:
+        """Return none."""
+        return {}
+
+
+class SidecarPicks:
+    """An Envoy beside the client picks."""
+
+    def __init__(self, sidecar: Sidecar, *, port: int) -> None:
+        """Ask *sidecar*.
+
+        :param port: where the backends listen
+        """
+        self._sidecar, self._port = sidecar, port
+        self._shifts: int | None = None
+        self._workers: int | None = None
+
+    def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
+        """Wait until the backends are its hosts."""
+        wanted = {f"{each.address}:{self._port}" for each in backends()}
+        self._sidecar.wait_hosts(wanted, _SIDECAR_S)
+        self._shifts = self._sidecar.shifts()
+
+    def pickers(self) -> int | None:
+        """Return the number of its workers, which is what it was started with."""
+        if self._workers is None:
+            self._workers = self._sidecar.workers()
+        return self._workers
+
+    def rebuilds(self, view: ClientView, *, ended: bool) -> int | None:  # noqa: ARG002
+        """Return what its counters tell."""
+        now = self._sidecar.shifts() if ended else None
+        return None if now is None or self._shifts is None else now - self._shifts
+
+    def files(self) -> Mapping[str, str]:
+        """Return its configuration, hosts and counters."""
+        return self._sidecar.files()
+
+
+class IngressPicks:
+    """The proxy of an ingress controller picks."""
+
+    def __init__(self, ingress: Ingress) -> None:
+        self._ingress = ingress
+        self._reloads = 0
+
+    def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
+        """Compare the chain from host to container port, then wait until endpoints are followed.
+
+        :raises PreflightError: if the chain does not fit together
+        """
+        self._ingress.check()
+        self._ingress.wait_following(
+            lambda: frozenset(backend.uid for backend in backends()), _FOLLOWING_S
+        )
+        self._reloads = self._ingress.reloads()
+
+    def pickers(self) -> int | None:
+        """Return the number of the proxy's workers, where the cluster tells."""
+        return self._ingress.cluster.ingress_workers
+
+    def rebuilds(self, view: ClientView, *, ended: bool) -> int | None:  # noqa: ARG002
+        """Return how often the proxy was reloaded, where the cluster tells."""
+        if not ended or self._ingress.cluster.ingress_workers is None:
+            return None
+        return self._ingress.reloads() - self._reloads
+
+    def files(self) -> Mapping[str, str]:
+        """Return the Ingress as it is, and the proxy's configuration."""
+        return {"ingress.txt": self._ingress.describe(), **self._ingress.cluster.ingress_files()}
