@@ -173,13 +173,14 @@ class Grpclb:
         folder = directory / "".join(char if char.isalnum() else "-" for char in test)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failure.txt").write_text(report)
+        # First what a proxy says: it sees to it that its log is whole.
+        for name, text in self._picker.files().items():
+            (folder / name).write_text(text)
         deployments = [self._deployment, *self._components.values()]
         deployments += [] if self._client is None else [self._client]
         (folder / "pods.txt").write_text("\n".join(each.describe() for each in deployments))
         for deployment in deployments:
             deployment.save_logs(folder)
-        for name, text in self._picker.files().items():
-            (folder / name).write_text(text)
         return folder
 
     # --- traffic

@@ -16,6 +16,8 @@ __all__ = ["ClientPicks", "IngressPicks", "Picker", "SidecarPicks"]
 
 _SIDECAR_S = 5.0
 """As long as a channel's warm-up may take: by then a sidecar knows every pod."""
+_LOGGED_S = 2.0
+"""A sidecar writes its log ten times a second."""
 _FOLLOWING_S = 5.0
 """An ingress follows its endpoints within a second; what takes longer the run itself will show."""
 
@@ -92,7 +94,8 @@ class SidecarPicks:
         return None if now is None or self._shifts is None else now - self._shifts
 
     def files(self) -> Mapping[str, str]:
-        """Return its configuration, hosts and counters."""
+        """Return its configuration, hosts and counters, when its log tells of every call."""
+        self._sidecar.wait_logged(_LOGGED_S)
         return self._sidecar.files()
 
 

@@ -26,6 +26,8 @@ _TIMEOUT_S = 5.0
 _PAUSE_S = 0.01
 # A change of the hosts, or a call that was sent again, shifts a worker's round.
 _SHIFTS = r"^cluster\..*\.(membership_change|upstream_rq_retry)$"
+# Bytes of its logs that are not written yet.
+_UNWRITTEN = r"^filesystem\.write_total_buffered$"
 
 
 def admin_port(manifests: Iterable[Manifest]) -> int | None:
@@ -67,6 +69,19 @@ class Sidecar:
         except (OSError, http.client.HTTPException, ValueError, KeyError):
             return None
         return sum(values) if values else None
+
+    def wait_logged(self, timeout_s: float) -> None:
+        """Wait until its log tells of all calls that have ended; return as well if it does not."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            try:
+                told = json.loads(self._get(f"/stats?format=json&filter={_UNWRITTEN}"))
+                unwritten = sum(int(each["value"]) for each in told["stats"])
+            except (OSError, http.client.HTTPException, ValueError, KeyError):
+                return
+            if not unwritten:
+                return
+            time.sleep(_PAUSE_S)
 
     def wait_hosts(self, wanted: Collection[str], timeout_s: float) -> None:
         """Wait until the hosts of some cluster are just those that are *wanted*, "ip:port" each.

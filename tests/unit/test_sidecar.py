@@ -139,3 +139,17 @@ def test_the_admin_port_is_found_by_its_name_in_the_drivers_pod() -> None:
     assert admin_port([service, deployment("driver", other, ADMIN)]) == 9901
     assert admin_port([service, deployment("driver", other)]) is None
     assert admin_port([deployment("balancer", ADMIN)]) is None
+
+
+def unwritten(size: int) -> str:
+    return json.dumps({"stats": [{"name": "filesystem.write_total_buffered", "value": size}]})
+
+
+def test_a_log_is_whole_when_nothing_waits_to_be_written(admin: Admin) -> None:
+    admin.pages["/stats"] = [unwritten(300), unwritten(60), unwritten(0), unwritten(60)]
+    admin.sidecar.wait_logged(5)
+    assert len(admin.asked) == 3
+
+
+def test_a_log_is_not_waited_for_where_nobody_answers() -> None:
+    NOBODY.wait_logged(3600)
