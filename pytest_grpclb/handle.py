@@ -79,7 +79,7 @@ class Grpclb:
         self._timers, self._components, self._client = timers, components, client
         self._entrance, self._sidecar = entrance, sidecar
         self._drives = 0
-        self._reloads = 0
+        self._rebuilds = 0
         self._shifts: int | None = None
         self._workers: int | None = None
 
@@ -319,7 +319,7 @@ class Grpclb:
             self.ingress.wait_following(
                 lambda: frozenset(backend.uid for backend in self.backends()), _FOLLOWING_S
             )
-            self._reloads = self.ingress.reloads()
+            self._rebuilds = self.ingress.picker_rebuilds()
         if self._sidecar is not None:
             port = self.service.port
             self._sidecar.wait_hosts(
@@ -404,7 +404,7 @@ class Grpclb:
             return view.picker_rebuilds
         if ended_at_s is None or self.ingress.cluster.ingress_workers is None:
             return None
-        return self.ingress.reloads() - self._reloads
+        return self.ingress.picker_rebuilds() - self._rebuilds
 
     def _settings_in_force(self) -> Mapping[str, str]:
         age_s = self.settings.max_connection_age_s

@@ -41,7 +41,9 @@ _SECRETS = Resource("v1", "secrets", namespaced=True)
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _FAILURE = "NginxFailed"
 """Reason of the event by which the embedded cluster's controller says that it has no nginx."""
-_RELOAD = "RELOAD"
+_REBUILDS = frozenset({"RELOAD", "ENDPOINTS"})
+"""Reasons of the events by which the embedded cluster's controller says that nginx begins anew, and
+that it goes over to other endpoints. The first is ingress-nginx's own as well."""
 _SYNC = "Sync"
 """Reason of the event by which ingress-nginx says that it has seen an Ingress."""
 _PAUSE_S = 0.02
@@ -184,11 +186,14 @@ class Ingress:
         told = {each["reason"] for each in self._events(facts.ingress)}
         return _served(facts.ingress) or bool({_SYNC, _FAILURE} & told) or bool(wrong_class(facts))
 
-    def reloads(self) -> int:
-        """Return how often the proxy began anew, its round robin as well, where that is told."""
+    def picker_rebuilds(self) -> int:
+        """Return how often the proxy's round robin got other pods or began anew, where it is told.
+
+        Reloads are among them, and each time that the proxy took over other endpoints.
+        """
         ingress = self.api.get(_INGRESSES, self.namespace, self.name)
         events = self._events(ingress)
-        return sum(each.get("count") or 1 for each in events if each["reason"] == _RELOAD)
+        return sum(each.get("count") or 1 for each in events if each["reason"] in _REBUILDS)
 
     def describe(self) -> str:
         """Tell what people look at first: the Ingress, its events, what does not fit."""

@@ -145,7 +145,7 @@ def test_one_worker_makes_an_exact_round_robin_whatever_the_channels(
     traffic = grpclb.drive(channels=3)
     assert_no_failed_calls(traffic)
     verdict = assert_even_spread(traffic)
-    if traffic.picker_rebuilds == 0:  # else an earlier test's pods ended meanwhile: a reload
+    if traffic.picker_rebuilds == 0:  # else an earlier test's Ingress went meanwhile: a reload
         assert verdict.test == "exact round-robin bound"
         assert max(verdict.counts.values()) - min(verdict.counts.values()) <= 1
 
@@ -492,12 +492,63 @@ def test_a_stream_in_flight_goes_on_while_endpoints_change(
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )(health_pb2.HealthCheckRequest(service=""), timeout=30)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        before = ingress.reloads()
+        before = ingress.picker_rebuilds()
         grpclb.scale(3)
-        wait_until(lambda: ingress.reloads() > before)
+        wait_until(lambda: ingress.picker_rebuilds() > before)
         wait_until(lambda: len({ingress.answer().backend for _ in range(3)}) == 3)
         assert watch.is_active()
         watch.cancel()
+
+
+def test_pods_come_and_go_without_a_reload_and_each_change_is_counted(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    """Else the bound on an exact round robin would not hold."""
+    grpclb = installed(replicas=2)
+    reloads = events_of(api, namespace, "RELOAD")
+    before = grpclb.ingress.picker_rebuilds()
+    grpclb.scale(3)
+    following(grpclb)
+    assert grpclb.ingress.picker_rebuilds() > before
+    grpclb.scale(0)
+    wait_until(lambda: "503" in grpclb.ingress.answer().details)
+    grpclb.scale(1)
+    following(grpclb)
+    told = events_of(api, namespace, "ENDPOINTS")
+    assert told[-2:] == [
+        "NGINX follows Service 'grpclb-ingress': ready endpoints: 0",
+        "NGINX follows Service 'grpclb-ingress': ready endpoints: 1",
+    ]
+    assert events_of(api, namespace, "RELOAD") == reloads
+
+
+def test_scaling_up_and_down_fails_no_call(installed: Callable[..., Grpclb]) -> None:
+    grpclb = installed(replicas=3)
+    with grpclb.traffic(rate=1000) as traffic:
+        grpclb.scale(6)
+        assert_rebalanced(traffic)
+        grpclb.scale(2)
+        assert_rebalanced(traffic)
+        wait_until(lambda: len(grpclb._deployment.watch.pods()) == 2)  # the others have ended
+        assert_no_failed_calls(traffic.stop())
+
+
+def following(grpclb: Grpclb) -> None:
+    """Wait until the ingress calls just the pods that are ready."""
+    ready = {backend.uid for backend in grpclb.backends()}
+    wait_until(
+        lambda: {grpclb.ingress.answer().backend for _ in range(2 * len(ready) + 1)} == ready
+    )
+
+
+def events_of(api: KubeApi, namespace: str, reason: str) -> list[str]:
+    """Return what the events of one reason say, the oldest first, each as often as it came."""
+    return [
+        event["message"]
+        for event in api.list(EVENTS, namespace)
+        if event["reason"] == reason
+        for _ in range(event["count"])
+    ]
 
 
 def test_keys_are_for_this_user_only(
