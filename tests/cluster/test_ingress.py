@@ -4,6 +4,7 @@ of each way in which that goes wrong."""
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import re
 import ssl
 import stat
@@ -12,6 +13,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from pytest_grpclb.asserts import (
     assert_even_spread,
@@ -22,7 +27,7 @@ from pytest_grpclb.asserts import (
     assert_redirects_to_https,
     assert_tls_terminated,
 )
-from pytest_grpclb.certificates import Authority, tls_secret
+from pytest_grpclb.certificates import Authority, Keypair, tls_secret
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi, Resource
 from pytest_grpclb.errors import ClusterUnavailableError, PreflightError
@@ -371,6 +376,69 @@ def test_without_nginx_the_way_to_it_is_said(
     assert str(caught.value) == (
         "cluster provider 'embedded' cannot be used here: an ingress needs nginx, which is not "
         "here; install it with: pip install 'pytest-grpclb[ingress]'"
+    )
+
+
+def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    """A key of 1024 bits is below OpenSSL's security level; nginx refuses the whole file."""
+    grpclb = installed(replicas=1)
+    name = f"weak.{namespace}.example.com"
+    api.apply(
+        [
+            tls_secret("weak", weak_keypair(name)),
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {"name": "weak"},
+                "spec": {
+                    "ingressClassName": "nginx",
+                    "tls": [{"hosts": [name], "secretName": "weak"}],
+                    "rules": [{"host": name}],
+                },
+            },
+        ],
+        namespace=namespace,
+    )
+    wait_until(lambda: "NginxFailed" in grpclb.ingress.describe())
+    failed = [
+        event["message"]
+        for event in api.list(EVENTS, namespace)
+        if event["reason"] == "NginxFailed" and event["involvedObject"]["name"] == "weak"
+    ]
+    assert re.fullmatch(
+        r"nginx does not take its configuration \(exit code 1\):\n"
+        r".*SSL_CTX_use_certificate\(\".*/keypairs/.*-weak\.pem\"\) failed .*ee key too small\)\n"
+        r"nginx: configuration file .*/nginx\.conf\.new test failed",
+        failed[0],
+    )
+    assert_no_failed_calls(grpclb.drive(calls=10))
+
+
+def weak_keypair(host: str) -> Keypair:
+    """Return a certificate and key such as no authority issues any more."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Keypair(
+        chain_pem=certificate.public_bytes(serialization.Encoding.PEM),
+        key_pem=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
     )
 
 

@@ -15,7 +15,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.ingress.binary import ADVICE, find_nginx
+from pytest_grpclb.clusters.embedded.ingress.binary import ADVICE, find_nginx, too_old
 from pytest_grpclb.clusters.embedded.network.nameserver import NameServer
 from pytest_grpclb.clusters.embedded.network.network import DNS_PORT, listen
 from pytest_grpclb.clusters.embedded.node.processes import Order, StartError
@@ -223,10 +223,17 @@ class _Nginx:
         log = self._directory / "nginx-test.log"
         log.unlink(missing_ok=True)
         process = await self._run(binary, "-t", "-c", "nginx.conf.new", log=log)
-        if code := await process.exited:
+        code = await process.exited
+        if not code:
+            return
+        told = _tail(log)
+        await (await self._run(binary, "-v", log=log)).exited
+        if version := too_old(_tail(log)):
             raise NginxError(
-                f"nginx does not take its configuration (exit code {code}):\n{_tail(log)}"
+                f"{binary} is nginx {version}, which cannot follow the pods of a Service without "
+                f"a reload; 1.27.3 and newer can; {ADVICE}"
             )
+        raise NginxError(f"nginx does not take its configuration (exit code {code}):\n{told}")
 
     async def _start(self, binary: Path, places: Places) -> None:
         self._process = process = await self._run(binary, "-c", "nginx.conf", log=self._log)
