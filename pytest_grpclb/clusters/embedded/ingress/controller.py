@@ -94,12 +94,15 @@ class IngressController:
             await self._due.wait()
             self._due.clear()
             try:
-                await self._sync()
+                reloaded = await self._sync()
             except Exception:  # noqa: BLE001 - one bad round must not end the controller
                 _LOG.exception("ingress: a round of the controller failed")
-            await asyncio.sleep(_BETWEEN_RELOADS_S)
+                reloaded = True
+            if reloaded:
+                await asyncio.sleep(_BETWEEN_RELOADS_S)
 
-    async def _sync(self) -> None:
+    async def _sync(self) -> bool:
+        """Have nginx do what is wanted; tell whether it had to be started or reloaded for that."""
         # Imported here: a cluster without an Ingress has no use for them.
         from pytest_grpclb.clusters.embedded.ingress.fake import fake_keypair
         from pytest_grpclb.clusters.embedded.ingress.nginx_conf import FAKE_KEYPAIR, nginx_conf
@@ -107,13 +110,14 @@ class IngressController:
 
         told = translate(self._store)
         if not told.ingresses and not self._nginx.running:
-            return
+            return False
         self._users = told.users
         names = await self._answer_names()
         self._fake = self._fake or fake_keypair(self._store.now()).pem
         text = nginx_conf(told.configuration, places=self._places, names=names, user=_user())
         keypairs = {**told.configuration.keypairs, FAKE_KEYPAIR: self._fake}
-        if self._nginx.running and not self._nginx.does(text, keypairs):
+        same = self._nginx.running and self._nginx.does(text, keypairs)
+        if self._nginx.running and not same:
             message = "NGINX reload triggered due to a change in configuration"
             for ingress in told.ingresses:
                 self._recorder.normal(ingress, "RELOAD", message)
@@ -122,10 +126,11 @@ class IngressController:
         except NginxError as error:
             for ingress in told.ingresses:
                 self._recorder.warning(ingress, "NginxFailed", str(error))
-            return
+            return True
         self._tell(told.notes)
         for ingress in told.ingresses:
             self._publish(ingress)
+        return not same
 
     async def _answer_names(self) -> Place:
         """Answer for the names that nginx's upstreams have; return where."""
