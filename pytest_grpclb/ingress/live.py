@@ -158,13 +158,15 @@ class Ingress:
         told = self.cluster.ingress_workers is not None
         steady_s = 0.0 if told else _GENERATIONS_S
         since_s = None
-        while time.monotonic() < deadline_s and not self.mismatches():
-            if self.answer().status != "OK":
-                since_s = None
-            else:
+        while time.monotonic() < deadline_s:
+            if self.answer().status == "OK":
                 since_s = since_s or time.monotonic()
                 if time.monotonic() - since_s >= steady_s:
                     return
+            elif self.mismatches():
+                return
+            else:
+                since_s = None
             time.sleep(_PAUSE_S)
 
     def wait_following(self, ready: Callable[[], frozenset[str]], timeout_s: float) -> None:
@@ -186,9 +188,13 @@ class Ingress:
 
     def _taken_up(self) -> bool:
         """Tell whether the controller has done what it can, or will do nothing at all."""
-        facts = self._facts()
-        told = {each["reason"] for each in self._events(facts.ingress)}
-        return _served(facts.ingress) or bool({_SYNC, _FAILURE} & told) or bool(wrong_class(facts))
+        ingress = self.api.get(_INGRESSES, self.namespace, self.name)
+        if _served(ingress):
+            return True
+        told = {each["reason"] for each in self._events(ingress)}
+        if {_SYNC, _FAILURE} & told:
+            return True
+        return bool(wrong_class(ingress, self._readable(_CLASSES)))
 
     def picker_rebuilds(self) -> int:
         """Return how often the proxy's round robin got other pods or began anew, where it is told.

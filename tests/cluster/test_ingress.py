@@ -75,8 +75,8 @@ def installed(
             values = greeter_values(
                 wanted, image=embedded_cluster.programs_image, through_ingress=True
             )
-            # Pods need not outlive the test by 5 s.
-            values |= {"preStopSleepSeconds": 1}
+            # Pods need not outlive the test by 5 s, only the second in which nginx learns of it.
+            values |= {"preStopSleepSeconds": 2}
             return install(
                 stack,
                 cluster=embedded_cluster,
