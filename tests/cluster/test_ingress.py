@@ -541,7 +541,7 @@ def test_each_host_gets_its_own_certificate_and_paths_lead_where_they_say(
 
 
 def test_a_stream_in_flight_goes_on_while_endpoints_change(
-    installed: Callable[..., Grpclb],
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
 ) -> None:
     import grpc
     from grpc_health.v1 import health_pb2
@@ -564,6 +564,10 @@ def test_a_stream_in_flight_goes_on_while_endpoints_change(
         grpclb.scale(3)
         wait_until(lambda: ingress.picker_rebuilds() > before)
         wait_until(lambda: len({ingress.answer().backend for _ in range(3)}) == 3)
+        assert watch.is_active()
+        # Also when the pod that it goes to is no endpoint any more.
+        patch(api, SERVICES, namespace, {"spec": {"selector": {"app": "another"}}})
+        wait_until(lambda: "503" in ingress.answer().details)
         assert watch.is_active()
         watch.cancel()
 
