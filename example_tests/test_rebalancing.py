@@ -10,7 +10,7 @@ from pytest_grpclb import Grpclb, assert_rebalanced
 @pytest.mark.grpclb_skip("clusterip")
 @pytest.mark.grpclb(replicas=3)
 def test_scaled_from_three_to_six_and_back_to_two(grpclb: Grpclb) -> None:
-    with grpclb.traffic(rate=500) as traffic:  # calls a second, in the background
+    with grpclb.traffic(rate=1000) as traffic:  # calls a second, in the background
         grpclb.scale(6)
         assert_rebalanced(traffic)  # the deadline follows from the strategy's own timers
         grpclb.scale(2)
@@ -20,7 +20,7 @@ def test_scaled_from_three_to_six_and_back_to_two(grpclb: Grpclb) -> None:
 @pytest.mark.grpclb_skip("clusterip")
 @pytest.mark.grpclb(replicas=3)
 def test_a_killed_pod_is_replaced(grpclb: Grpclb) -> None:
-    with grpclb.traffic(rate=500) as traffic:
+    with grpclb.traffic(rate=1000) as traffic:
         grpclb.kill()
         assert_rebalanced(traffic)
 
@@ -28,7 +28,7 @@ def test_a_killed_pod_is_replaced(grpclb: Grpclb) -> None:
 @pytest.mark.grpclb_skip("clusterip")
 @pytest.mark.grpclb(replicas=3, readiness_gate=True)
 def test_a_pod_that_is_not_ready_is_left_alone_until_it_is(grpclb: Grpclb) -> None:
-    with grpclb.traffic(rate=500) as traffic:
+    with grpclb.traffic(rate=1000) as traffic:
         pod = grpclb.make_unready()
         assert_rebalanced(traffic)
         grpclb.make_ready(pod.name)

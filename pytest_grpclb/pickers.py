@@ -104,7 +104,7 @@ class IngressPicks:
 
     def __init__(self, ingress: Ingress) -> None:
         self._ingress = ingress
-        self._reloads = 0
+        self._rebuilds = 0
 
     def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
         """Compare the chain from host to container port, then wait until endpoints are followed.
@@ -115,17 +115,17 @@ class IngressPicks:
         self._ingress.wait_following(
             lambda: frozenset(backend.uid for backend in backends()), _FOLLOWING_S
         )
-        self._reloads = self._ingress.reloads()
+        self._rebuilds = self._ingress.picker_rebuilds()
 
     def pickers(self) -> int | None:
         """Return the number of the proxy's workers, where the cluster tells."""
         return self._ingress.cluster.ingress_workers
 
     def rebuilds(self, view: ClientView, *, ended: bool) -> int | None:  # noqa: ARG002
-        """Return how often the proxy was reloaded, where the cluster tells."""
+        """Return how often its round robin got other pods or began anew, where that is told."""
         if not ended or self._ingress.cluster.ingress_workers is None:
             return None
-        return self._ingress.reloads() - self._reloads
+        return self._ingress.picker_rebuilds() - self._rebuilds
 
     def files(self) -> Mapping[str, str]:
         """Return the Ingress as it is, and the proxy's configuration."""

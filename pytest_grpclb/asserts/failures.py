@@ -8,7 +8,7 @@ from pytest_grpclb.model import EventKind
 from pytest_grpclb.report import failed_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from pytest_grpclb.model import Traffic
 
@@ -16,13 +16,20 @@ __all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures"
 
 
 UNAVAILABLE = 14
-"""gRPC status of a call whose connection broke."""
+"""gRPC status of a call whose connection broke, and of one that a proxy could not have answered: it
+does not send a call again that a pod may have begun to work on (nginx answers 502, as for any POST;
+Envoy "disconnect/reset before headers"). Source: gRPC, doc/http-grpc-status-mapping.md; nginx
+documentation, ``grpc_next_upstream``, "non_idempotent"."""
 
 _MAX_AGE = ("max_age", "max connection age")
 """What the GOAWAY of an aged connection says, and the end of its grace. Source: gRPC core,
 ``max_age_filter`` and its successor ``legacy_max_age_filter``."""
 INTERNAL = 13
-"""gRPC status of a call whose answer had begun when a proxy lost its connection to the backend."""
+"""gRPC status of a call whose answer had begun when its pod was killed behind a proxy: headers have
+gone to the client, so the proxy, nginx and Envoy alike, can but reset the stream, with
+INTERNAL_ERROR. Source: gRPC, doc/PROTOCOL-HTTP2.md, "Errors"; RFC 9113, section 7."""
+_RESET = "RST_STREAM"
+"""What gRPC core says of such a stream; an INTERNAL that a service raises itself says its own."""
 
 
 def assert_no_failed_calls(traffic: Traffic) -> None:
@@ -64,12 +71,26 @@ def excused_failures(traffic: Traffic, window_s: float, *, aged: bool = False) -
         if aged and failure.status == UNAVAILABLE and any(map(failure.details.count, _MAX_AGE))
     }
     kills = [event.at_s for event in traffic.events if event.kind is EventKind.KILL]
+    reset = _resets(traffic)
     calls = traffic.calls
     rows = zip(calls.sequence, calls.sent_s, calls.done_s, calls.status, strict=True)
-    broken = {UNAVAILABLE} if traffic.pickers is None else {UNAVAILABLE, INTERNAL}
     return frozenset(crossed).union(
         sequence
         for sequence, sent_s, done_s, status in rows
-        if status in broken
-        and any(sent_s <= kill_s + window_s and done_s >= kill_s for kill_s in kills)
+        if status == UNAVAILABLE or (status == INTERNAL and reset(sequence))
+        if any(sent_s <= kill_s + window_s and done_s >= kill_s for kill_s in kills)
     )
+
+
+def _resets(traffic: Traffic) -> Callable[[int], bool]:
+    """Return what tells, of a call that failed with INTERNAL, whether a proxy reset its stream.
+
+    The driver tells the details of the first failures only: the others count as those do.
+    """
+    told = {
+        failure.sequence: _RESET in failure.details
+        for failure in traffic.failures
+        if failure.status == INTERNAL and traffic.pickers is not None
+    }
+    others = bool(told) and all(told.values())
+    return lambda sequence: told.get(sequence, others)

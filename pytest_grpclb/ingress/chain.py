@@ -71,7 +71,7 @@ class Facts:
 
 def mismatches(facts: Facts) -> list[str]:
     """Return what is wrong, each with what to change; nothing if the chain holds."""
-    wrong = wrong_class(facts)
+    wrong = wrong_class(facts.ingress, facts.classes)
     if wrong:
         return wrong  # no controller looks at the rest
     return [
@@ -117,12 +117,15 @@ def service_port(service: Manifest, backend: Manifest) -> Mapping[str, Any] | No
 # --- the class
 
 
-def wrong_class(facts: Facts) -> list[str]:
-    """Return why no controller of class nginx takes the Ingress up; nothing if one does."""
-    named = facts.ingress["spec"].get("ingressClassName")
-    if facts.classes is None:
+def wrong_class(ingress: Manifest, classes: Sequence[Manifest] | None) -> list[str]:
+    """Return why no controller of class nginx takes an Ingress up; nothing if one does.
+
+    :param classes: all IngressClasses; None: they may not be read
+    """
+    named = ingress["spec"].get("ingressClassName")
+    if classes is None:
         return []
-    known = {each["metadata"]["name"]: each["spec"].get("controller") for each in facts.classes}
+    known = {each["metadata"]["name"]: each["spec"].get("controller") for each in classes}
     ours = [name for name, controller in sorted(known.items()) if controller == CONTROLLER]
     told = f"IngressClasses of {CONTROLLER}: {', '.join(ours) or 'none'}"
     if named not in known:

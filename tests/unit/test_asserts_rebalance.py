@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced, rebalance_deadline_s
+from pytest_grpclb.asserts.failures import excused_failures
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import Backend, Event, EventKind, Mechanism, Outcome, Timers, Verdict
+from pytest_grpclb.model import (
+    Backend,
+    Event,
+    EventKind,
+    Failure,
+    Mechanism,
+    Outcome,
+    Timers,
+    Verdict,
+)
 
 from .made_traffic import (
     TIMERS,
@@ -24,6 +34,8 @@ from .made_traffic import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pytest_grpclb.model import Traffic
 
 # The deadline by these timers: 1.1 x 1 s of connection age + 1 s to connect + 1 s of slack.
 DEADLINE_S = 3.1
@@ -316,6 +328,50 @@ def test_calls_that_fail_before_a_kill_or_for_another_reason_are_not_excused() -
     other = replace(rows, calls=replace(rows.calls, status=[s and 13 for s in rows.calls.status]))
     with pytest.raises(AssertionError, match=r"^headless: 3 of \d+ calls failed\nINTERNAL x 3, "):
         assert_rebalanced(replace(other, ended_at_s=2.0))
+
+
+RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+
+
+def killed_with_internal(*details: str, pickers: int | None) -> Traffic:
+    """Return traffic with three calls that failed with INTERNAL around a kill, and why, in turn."""
+    rows = killed((1.0, 1.0075)).snapshot()
+    failed = [
+        sequence
+        for sequence, status in zip(rows.calls.sequence, rows.calls.status, strict=True)
+        if status
+    ]
+    return replace(
+        rows,
+        calls=replace(rows.calls, status=[status and 13 for status in rows.calls.status]),
+        failures=tuple(
+            Failure(sequence=sequence, status=13, details=said)
+            for sequence, said in zip(failed, details, strict=False)
+        ),
+        pickers=pickers,
+        ended_at_s=2.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("details", "excused"),
+    [
+        ((RESET, RESET, RESET), 3),
+        ((RESET,), 3),  # the driver tells the first ones only
+        ((RESET, "no such table", RESET), 2),
+        ((RESET, "no such table"), 1),
+        ((), 0),
+    ],
+)
+def test_behind_a_proxy_a_killed_pod_resets_streams_and_what_a_service_raises_is_its_own(
+    details: tuple[str, ...], excused: int
+) -> None:
+    traffic = killed_with_internal(*details, pickers=1)
+    assert len(excused_failures(traffic, 1.0)) == excused
+
+
+def test_without_a_proxy_no_internal_is_excused() -> None:
+    assert not excused_failures(killed_with_internal(RESET, pickers=None), 1.0)
 
 
 def test_scaling_in_excuses_no_failed_call() -> None:

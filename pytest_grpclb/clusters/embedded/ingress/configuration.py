@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["CATCH_ALL", "Configuration", "Location", "Passthrough", "Place", "Server", "Upstream"]
+__all__ = [
+    "CATCH_ALL",
+    "NO_PORT",
+    "Configuration",
+    "Location",
+    "Passthrough",
+    "Place",
+    "Server",
+    "ServicePort",
+    "Upstream",
+]
 
 CATCH_ALL = "_"
 """Host of the server that answers where no other one does."""
@@ -13,12 +23,27 @@ Place = tuple[str, int]
 """Address and port."""
 
 
+NO_PORT = 0
+"""Port of what stands for an upstream that has no endpoints: nobody can listen there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePort:
+    """A port of a Service, as an Ingress names them; neither need be there."""
+
+    namespace: str
+    service: str
+    port: str
+    """Its name or its number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """The endpoints of a Service's port."""
+    """What calls are passed on to."""
 
     name: str
-    places: tuple[Place, ...]
+    leads_to: ServicePort | Place
+    """The endpoints of a Service, whichever it has at the moment, or one fixed place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +54,7 @@ class Location:
     exact: bool
     """Only this path; else all below it as well."""
     upstream: str
-    """Name of an upstream; empty: there are no endpoints, which is a 503."""
+    """Name of an upstream; empty: the backend is no Service, which is a 503."""
     protocol: str
     """GRPC, GRPCS, HTTP or HTTPS."""
     redirects: bool

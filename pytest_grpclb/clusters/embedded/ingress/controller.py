@@ -1,6 +1,7 @@
 """The ingress controller at work: follows the store, writes nginx's files, starts and reloads it.
 
-Nothing is started before an Ingress of class nginx exists.
+Nothing is started before an Ingress of class nginx exists. nginx is reloaded when Ingresses or
+certificates change; of pods that come and go it learns by `EndpointNames`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.ingress.binary import ADVICE, find_nginx
+from pytest_grpclb.clusters.embedded.ingress.binary import ADVICE, find_nginx, too_old
+from pytest_grpclb.clusters.embedded.network.nameserver import NameServer
+from pytest_grpclb.clusters.embedded.network.network import DNS_PORT, listen
 from pytest_grpclb.clusters.embedded.node.processes import Order, StartError
 from pytest_grpclb.clusters.embedded.store.recorder import Recorder
 from pytest_grpclb.clusters.embedded.store.status import StatusError
 from pytest_grpclb.errors import GrpclbError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_grpclb.clusters.embedded.ingress.configuration import Place, ServicePort
     from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places
     from pytest_grpclb.clusters.embedded.ingress.translate import Note
     from pytest_grpclb.clusters.embedded.node.processes import Process, Processes
@@ -65,6 +69,8 @@ class IngressController:
         self._nginx = _Nginx(processes, directory, environment)
         self._fake = b""
         self._said: set[tuple[str, str]] = set()
+        self._users: Mapping[ServicePort, Sequence[Object]] = {}
+        self._names: Place | None = None
         self._due = asyncio.Event()
         store.create(
             _CLASSES,
@@ -88,12 +94,15 @@ class IngressController:
             await self._due.wait()
             self._due.clear()
             try:
-                await self._sync()
+                reloaded = await self._sync()
             except Exception:  # noqa: BLE001 - one bad round must not end the controller
                 _LOG.exception("ingress: a round of the controller failed")
-            await asyncio.sleep(_BETWEEN_RELOADS_S)
+                reloaded = True
+            if reloaded:
+                await asyncio.sleep(_BETWEEN_RELOADS_S)
 
-    async def _sync(self) -> None:
+    async def _sync(self) -> bool:
+        """Have nginx do what is wanted; tell whether it had to be started or reloaded for that."""
         # Imported here: a cluster without an Ingress has no use for them.
         from pytest_grpclb.clusters.embedded.ingress.fake import fake_keypair
         from pytest_grpclb.clusters.embedded.ingress.nginx_conf import FAKE_KEYPAIR, nginx_conf
@@ -101,11 +110,14 @@ class IngressController:
 
         told = translate(self._store)
         if not told.ingresses and not self._nginx.running:
-            return
+            return False
+        self._users = told.users
+        names = await self._answer_names()
         self._fake = self._fake or fake_keypair(self._store.now()).pem
-        text = nginx_conf(told.configuration, places=self._places, user=_user())
+        text = nginx_conf(told.configuration, places=self._places, names=names, user=_user())
         keypairs = {**told.configuration.keypairs, FAKE_KEYPAIR: self._fake}
-        if self._nginx.running and not self._nginx.does(text, keypairs):
+        same = self._nginx.running and self._nginx.does(text, keypairs)
+        if self._nginx.running and not same:
             message = "NGINX reload triggered due to a change in configuration"
             for ingress in told.ingresses:
                 self._recorder.normal(ingress, "RELOAD", message)
@@ -114,10 +126,30 @@ class IngressController:
         except NginxError as error:
             for ingress in told.ingresses:
                 self._recorder.warning(ingress, "NginxFailed", str(error))
-            return
+            return True
         self._tell(told.notes)
         for ingress in told.ingresses:
             self._publish(ingress)
+        return not same
+
+    async def _answer_names(self) -> Place:
+        """Answer for the names that nginx's upstreams have; return where."""
+        if self._names is None:
+            from pytest_grpclb.clusters.embedded.ingress.endpoints import EndpointNames
+
+            address, _ = self._places.http
+            purpose = "the ingress (names)"
+            stream, datagrams = listen(address, DNS_PORT, purpose=purpose, datagrams=True)
+            zone = EndpointNames(self._store, nowhere=address, told=self._follow)
+            await NameServer(zone).serve(stream, datagrams)
+            self._names = datagrams.getsockname()
+        return self._names
+
+    def _follow(self, port: ServicePort, endpoints: int) -> None:
+        """Record that nginx goes over to other endpoints, from this moment on."""
+        message = f"NGINX follows Service {port.service!r}: ready endpoints: {endpoints}"
+        for ingress in self._users.get(port, ()):
+            self._recorder.normal(ingress, "ENDPOINTS", message)
 
     def _tell(self, notes: Iterable[Note]) -> None:
         """Record what is new among *notes*; what no longer holds may be said again later."""
@@ -196,10 +228,17 @@ class _Nginx:
         log = self._directory / "nginx-test.log"
         log.unlink(missing_ok=True)
         process = await self._run(binary, "-t", "-c", "nginx.conf.new", log=log)
-        if code := await process.exited:
+        code = await process.exited
+        if not code:
+            return
+        told = _tail(log)
+        await (await self._run(binary, "-v", log=log)).exited
+        if version := too_old(_tail(log)):
             raise NginxError(
-                f"nginx does not take its configuration (exit code {code}):\n{_tail(log)}"
+                f"{binary} is nginx {version}, which cannot follow the pods of a Service without "
+                f"a reload; 1.27.3 and newer can; {ADVICE}"
             )
+        raise NginxError(f"nginx does not take its configuration (exit code {code}):\n{told}")
 
     async def _start(self, binary: Path, places: Places) -> None:
         self._process = process = await self._run(binary, "-c", "nginx.conf", log=self._log)

@@ -13,7 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.ingress.configuration import CATCH_ALL, Configuration, Place
+from pytest_grpclb.clusters.embedded.ingress.configuration import (
+    CATCH_ALL,
+    NO_PORT,
+    Configuration,
+    Place,
+    ServicePort,
+)
+from pytest_grpclb.clusters.embedded.ingress.endpoints import SERVICE, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +60,10 @@ _HEADERS = (
 """What backends are told besides the client's own headers."""
 
 
+_ZONE_SIZE = "1m"
+"""A pod takes less than 1 KiB of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """Where nginx listens."""
@@ -63,12 +74,15 @@ class Places:
     """Where TLS is ended while the https port is shared with hosts whose TLS is passed through."""
 
 
-def nginx_conf(configuration: Configuration, *, places: Places, user: str = "") -> str:
+def nginx_conf(
+    configuration: Configuration, *, places: Places, names: Place, user: str = ""
+) -> str:
     """Return the configuration file; its paths are relative to nginx's own directory.
 
+    :param names: where nginx is to ask for the endpoints of its upstreams
     :param user: who the worker runs as, where nginx is started by root; empty: who starts it
     """
-    lines = [*_main(user), *_http(configuration, places)]
+    lines = [*_main(user), *_http(configuration, places, names)]
     if configuration.passthroughs:
         lines += _stream(configuration, places)
     return "\n".join(lines) + "\n"
@@ -91,7 +105,7 @@ def _main(user: str) -> Iterator[str]:
     )
 
 
-def _http(configuration: Configuration, places: Places) -> Iterator[str]:
+def _http(configuration: Configuration, places: Places, names: Place) -> Iterator[str]:
     yield from (
         "http {",
         "    client_body_temp_path temp/client-body;",
@@ -99,6 +113,9 @@ def _http(configuration: Configuration, places: Places) -> Iterator[str]:
         "    fastcgi_temp_path temp/fastcgi;",
         "    scgi_temp_path temp/scgi;",
         "    uwsgi_temp_path temp/uwsgi;",
+        f"    resolver {_listen(names)} ipv6=off;",
+        # An answer comes at once; the default of 30 s would outlive a stalled machine by as much.
+        "    resolver_timeout 2s;",
         "    default_type text/html;",
         "    server_tokens off;",
         "    tcp_nopush on;",
@@ -153,9 +170,13 @@ def _http(configuration: Configuration, places: Places) -> Iterator[str]:
 
 def _upstream(upstream: Upstream) -> Iterator[str]:
     yield f"    upstream {upstream.name} {{"
-    for address, port in upstream.places:
-        # ingress-nginx's own balancer takes nobody out for failures.
-        yield f"        server {address}:{port} max_fails=0;"
+    if isinstance(upstream.leads_to, ServicePort):
+        yield f"        zone {upstream.name} {_ZONE_SIZE};"
+        server = f"{name_of(upstream.leads_to)} service={SERVICE} resolve"
+    else:
+        server = _listen(upstream.leads_to)
+    # ingress-nginx's own balancer takes nobody out for failures.
+    yield f"        server {server} max_fails=0;"
     yield from (
         "        keepalive 320;",
         "        keepalive_timeout 60s;",
@@ -182,7 +203,22 @@ def _server(server: Server, places: Places, *, inner: bool) -> Iterator[str]:
     if not any(each.path == "/" and not each.exact for each in server.locations):
         # The default backend.
         yield from ("        location / {", "            return 404;", "        }")
+    yield from _unserved()
     yield "    }"
+
+
+def _unserved() -> Iterator[str]:
+    """Answer 503 where there are no endpoints, which nginx itself takes for a 502.
+
+    Before nginx is told of any there is no address; then there is the one where nobody listens.
+    """
+    yield "        error_page 502 @unserved;"
+    yield "        location @unserved {"
+    yield f'            if ($upstream_addr ~ "^[^:]*$|:{NO_PORT}\\b") {{'
+    yield "                return 503;"
+    yield "            }"
+    yield "            return 502;"
+    yield "        }"
 
 
 def _location(location: Location) -> Iterator[str]:

@@ -14,24 +14,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.certificates import KeypairError, covers, keypair_of
-from pytest_grpclb.clusters.embedded.controllers.endpointslices import SERVICE_LABEL, SLICES
+from pytest_grpclb.clusters.embedded.controllers.endpointslices import SLICES
 from pytest_grpclb.clusters.embedded.ingress.annotations import read_annotations
 from pytest_grpclb.clusters.embedded.ingress.configuration import (
     CATCH_ALL,
     Configuration,
     Location,
     Passthrough,
-    Place,
     Server,
+    ServicePort,
     Upstream,
 )
+from pytest_grpclb.clusters.embedded.ingress.endpoints import endpoints, port_of
 from pytest_grpclb.clusters.embedded.ingress.fake import FAKE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_grpclb.certificates import Keypair
     from pytest_grpclb.clusters.embedded.ingress.annotations import Annotations
+    from pytest_grpclb.clusters.embedded.ingress.configuration import Place
     from pytest_grpclb.clusters.embedded.store.store import Store
     from pytest_grpclb.clusters.embedded.store.watch import Object
 
@@ -78,6 +80,8 @@ class Translation:
     configuration: Configuration
     ingresses: tuple[Object, ...]
     """Those that are handled here."""
+    users: Mapping[ServicePort, Sequence[Object]]
+    """The Ingresses that lead to a Service's port."""
     notes: tuple[Note, ...]
 
 
@@ -110,7 +114,10 @@ def translate(store: Store) -> Translation:
     for ingress in ingresses:
         work.add(ingress)
     return Translation(
-        configuration=work.configuration(), ingresses=tuple(ingresses), notes=tuple(work.notes)
+        configuration=work.configuration(),
+        ingresses=tuple(ingresses),
+        users=work.users,
+        notes=tuple(work.notes),
     )
 
 
@@ -129,6 +136,7 @@ class _Translator:
         self._upstreams: dict[str, Upstream] = {}
         self._passthroughs: dict[str, Passthrough] = {}
         self._keypairs: dict[str, bytes] = {}
+        self.users: dict[ServicePort, list[Object]] = {}
         self.notes: list[Note] = []
 
     def configuration(self) -> Configuration:
@@ -242,9 +250,9 @@ class _Translator:
             self._note(ingress, "Backend", f"Service {name!r} is not there: 503")
             return None, None
         asked = backend.get("port") or {}
-        for port in service["spec"].get("ports") or ():
-            if asked.get("name") == port.get("name", "") or asked.get("number") == port["port"]:
-                return service, port
+        port = port_of(service, _asked(backend))
+        if port is not None:
+            return service, port
         told = ", ".join(
             f"{port.get('name', '')}:{port['port']}" for port in service["spec"].get("ports") or ()
         )
@@ -257,31 +265,29 @@ class _Translator:
         return service, None
 
     def _upstream(self, ingress: Object, backend: dict[str, Any], wanted: Annotations) -> str:
-        """Return the name of a backend's upstream; empty if it has no endpoints."""
-        service, port = self._port(ingress, backend)
-        if service is None or port is None:
-            return ""
-        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-        address = service["spec"].get("clusterIP") or "None"
-        if wanted.service_upstream and address != "None":
-            full = f"{namespace}-{name}-{port['port']}-service"
-            places: tuple[Place, ...] = ((address, port["port"]),)
-        else:
-            full = f"{namespace}-{name}-{port['port']}"
-            places = tuple(sorted(set(self._endpoints(namespace, name, port.get("name", "")))))
-        if not places:
-            self._note(ingress, "Backend", f"Service {name!r} has no ready endpoint: 503")
-            return ""
-        self._upstreams[full] = Upstream(name=full, places=places)
-        return full
+        """Return the name of a backend's upstream.
 
-    def _endpoints(self, namespace: str, service: str, port_name: str) -> Iterator[Place]:
-        for piece in self._store.list(SLICES, namespace):
-            if (piece["metadata"].get("labels") or {}).get(SERVICE_LABEL) != service:
-                continue
-            for port in piece.get("ports") or ():
-                if port.get("name", "") == port_name:
-                    yield from _ready(piece, port["port"])
+        It is there whether or not the Service is, or has endpoints: these come and go, and nginx
+        need not be told by its configuration.
+        """
+        namespace, name = ingress["metadata"]["namespace"], backend["name"]
+        asked = ServicePort(namespace=namespace, service=name, port=_asked(backend))
+        service, port = self._port(ingress, backend)
+        if not asked.port:
+            return ""
+        full = f"{namespace}-{name}-{asked.port}"
+        leads_to: ServicePort | Place = asked
+        if service is not None and port is not None:
+            address = service["spec"].get("clusterIP") or "None"
+            if wanted.service_upstream and address != "None":
+                full, leads_to = f"{full}-service", (address, port["port"])
+            elif not endpoints(self._store, asked):
+                self._note(ingress, "Backend", f"Service {name!r} has no ready endpoint: 503")
+        self._upstreams[full] = Upstream(name=full, leads_to=leads_to)
+        users = self.users.setdefault(asked, [])
+        if ingress not in users:
+            users.append(ingress)
+        return full
 
     # --- certificates
 
@@ -356,12 +362,7 @@ class _Translator:
             self.notes.append(note)
 
 
-def _ready(piece: Object, port: int) -> Iterator[Place]:
-    """Yield the endpoints that are ready; ingress-nginx knows no others.
-
-    :source: ingress-nginx v1.15.1, internal/ingress/controller/endpointslices.go
-    """
-    for endpoint in piece.get("endpoints") or ():
-        # A condition that is not told is to be taken for true.
-        if endpoint.get("conditions", {}).get("ready") is not False:
-            yield endpoint["addresses"][0], port
+def _asked(backend: dict[str, Any]) -> str:
+    """Return the name or number by which a backend of an Ingress asks for a port."""
+    asked = backend.get("port") or {}
+    return str(asked.get("name") or asked.get("number") or "")

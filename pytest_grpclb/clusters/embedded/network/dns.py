@@ -13,14 +13,26 @@ import ipaddress
 import random
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pytest_grpclb.clusters.embedded.store.store import Store
 
-__all__ = ["DOMAIN", "TTL_S", "Zone", "answer"]
+__all__ = [
+    "DOMAIN",
+    "TTL_S",
+    "Found",
+    "Name",
+    "Names",
+    "Record",
+    "Zone",
+    "address_record",
+    "answer",
+    "authority_record",
+    "service_record",
+]
 
 DOMAIN = "cluster.local"
 TTL_S = 30
@@ -61,11 +73,48 @@ class Found:
     additional: tuple[Record, ...] = ()
 
 
+class Names(Protocol):
+    """A zone that is answered for."""
+
+    @property
+    def domain(self) -> Name:
+        """The name that all its names end with."""
+
+    @property
+    def ttl_s(self) -> int:
+        """For how long an answer may be kept."""
+
+    def soa(self) -> Record:
+        """Return the zone's SOA."""
+
+    def find(self, name: Name) -> Found | None:
+        """Return what there is for a name of the zone; None: the name does not exist."""
+
+
+def address_record(name: Name, address: str) -> Record:
+    """Return an A record."""
+    return Record(name, A, _packed(address))
+
+
+def service_record(name: Name, target: Name, port: int, *, share: int) -> Record:
+    """Return an SRV record, one of *share* that stand side by side."""
+    return Record(name, SRV, _srv(target, port, share=share))
+
+
+def authority_record(domain: Name, *, serial: int, ttl_s: int) -> Record:
+    """Return an SOA record."""
+    times = struct.pack(">5I", serial & 0xFFFFFFFF, 7200, 1800, 86400, ttl_s)
+    names = _encoded(("ns", "dns", *domain)) + _encoded(("hostmaster", *domain))
+    return Record(domain, SOA, names + times)
+
+
 class Zone:
     """The names of one cluster, read from the store at the moment of the query.
 
     :source: Kubernetes DNS-Based Service Discovery, section 2; CoreDNS, plugin ``kubernetes``
     """
+
+    ttl_s = TTL_S
 
     def __init__(self, store: Store, domain: str = DOMAIN) -> None:
         self._store = store
@@ -73,9 +122,7 @@ class Zone:
 
     def soa(self) -> Record:
         """Return the zone's SOA; its revision of the store as the serial."""
-        times = struct.pack(">5I", self._store.revision & 0xFFFFFFFF, 7200, 1800, 86400, TTL_S)
-        names = _encoded(("ns", "dns", *self.domain)) + _encoded(("hostmaster", *self.domain))
-        return Record(self.domain, SOA, names + times)
+        return authority_record(self.domain, serial=self._store.revision, ttl_s=self.ttl_s)
 
     def find(self, name: Name) -> Found | None:  # noqa: PLR0911 - one for each form of name
         """Return what there is for a name of the zone; None: the name does not exist."""
@@ -137,22 +184,22 @@ class Zone:
         if not hosts:  # as CoreDNS: a headless Service without a ready endpoint is no name at all
             return None
         addresses = dict.fromkeys(address for _, address, _ in hosts)
-        records = [Record(name, A, _packed(address)) for address in addresses]
+        records = [address_record(name, address) for address in addresses]
         beside: dict[Record, None] = {}
         for host, address, ports in hosts:
             for (port_name, protocol), port in ports.items():
                 if wanted((port_name, protocol)):
-                    records.append(Record(name, SRV, _srv(host, port, share=len(hosts))))
-                    beside[Record(host, A, _packed(address))] = None
+                    records.append(service_record(name, host, port, share=len(hosts)))
+                    beside[address_record(host, address)] = None
         return Found(tuple(records), tuple(beside))
 
     def _endpoint(self, name: Name, host: str, service: str, namespace: str) -> Found | None:
         records: dict[Record, None] = {}
         for named, address, ports in self._ready(service, namespace):
             if named == host:
-                records[Record(name, A, _packed(address))] = None
+                records[address_record(name, address)] = None
                 for port in _ports(ports, "port").values():
-                    records[Record(name, SRV, _srv(name, port, share=1))] = None
+                    records[service_record(name, name, port, share=1)] = None
         return Found(tuple(records)) if records else None
 
     def _ready(self, service: str, namespace: str) -> Iterator[tuple[str, str, Any]]:
@@ -170,7 +217,7 @@ class Zone:
 
 def answer(
     query: bytes,
-    zone: Zone,
+    zone: Names,
     *,
     over_tcp: bool = False,
     shuffle: Callable[[list[Record]], None] = random.shuffle,
@@ -205,7 +252,8 @@ def answer(
         flags |= _AA
         rcode, sections = _look_up(zone, name, kind, shuffle)
     option = _option(rcode) if edns.present else b""
-    return _message(identity, flags | rcode & 0xF, question, name, sections, option, size)
+    flags |= rcode & 0xF
+    return _message(identity, flags, question, name, sections, option, size, ttl_s=zone.ttl_s)
 
 
 # --- what to say
@@ -222,7 +270,7 @@ _NOTHING = _Sections()
 
 
 def _look_up(
-    zone: Zone, name: Name, kind: int, shuffle: Callable[[list[Record]], None]
+    zone: Names, name: Name, kind: int, shuffle: Callable[[list[Record]], None]
 ) -> tuple[int, _Sections]:
     found = zone.find(name)
     if found is None:
@@ -320,6 +368,8 @@ def _message(
     sections: _Sections,
     option: bytes,
     size: int,
+    *,
+    ttl_s: int,
 ) -> bytes:
     """Assemble an answer; what does not fit into *size* bytes is left out, and it says so."""
     room = size - _QUESTION_AT - len(question) - len(option)
@@ -330,7 +380,7 @@ def _message(
         for record in section:
             owner = (0xC000 | _QUESTION_AT).to_bytes(2) if record.name == name else None
             piece = (owner or _encoded(record.name)) + struct.pack(
-                ">2HIH", record.type, IN, TTL_S, len(record.data)
+                ">2HIH", record.type, IN, ttl_s, len(record.data)
             )
             piece += record.data
             if len(piece) > room:

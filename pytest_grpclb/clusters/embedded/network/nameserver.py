@@ -1,4 +1,4 @@
-"""The cluster's DNS on its sockets: UDP and TCP.
+"""A name server on its sockets: UDP and TCP.
 
 :source: RFC 1035, section 4.2; RFC 7766 (several queries on one TCP connection)
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.network.dns import Zone, answer
+from pytest_grpclb.clusters.embedded.network.dns import Names, answer
 
 if TYPE_CHECKING:
     import socket
@@ -20,7 +20,7 @@ _IDLE_S = 10.0
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, zone: Zone) -> None:
+    def __init__(self, zone: Names) -> None:
         self._zone = zone
 
     def connection_made(self, transport: Any) -> None:
@@ -35,7 +35,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 class NameServer:
     """Answers queries for one zone."""
 
-    def __init__(self, zone: Zone) -> None:
+    def __init__(self, zone: Names) -> None:
         self._zone = zone
 
     async def serve(self, stream: socket.socket, datagrams: socket.socket) -> None:

@@ -12,12 +12,16 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     Location,
     Passthrough,
     Server,
+    ServicePort,
     Upstream,
 )
 from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places, nginx_conf
 
 PLACES = Places(http=("127.9.0.3", 80), https=("127.9.0.3", 443), inner=("127.9.0.3", 442))
-UPSTREAM = Upstream(name="ns-shop-80", places=(("10.1.0.1", 50051), ("10.1.0.2", 50051)))
+NAMES = ("127.9.0.3", 53)
+UPSTREAM = Upstream(
+    name="ns-shop-80", leads_to=ServicePort(namespace="ns", service="shop", port="80")
+)
 
 
 def location(**changed: Any) -> Location:
@@ -40,13 +44,13 @@ def rendered(*locations: Location, host: str = "a.example.com", keypair: str = "
     configuration = Configuration(
         servers=(Server(host="_", keypair="", locations=()), server), upstreams=(UPSTREAM,)
     )
-    return nginx_conf(configuration, places=PLACES)
+    return nginx_conf(configuration, places=PLACES, names=NAMES)
 
 
 def block(text: str, opening: str) -> list[str]:
-    """Return the directives of the one block that begins so; blocks inside come as they are."""
+    """Return the directives of the last block that begins so; blocks inside come as they are."""
     lines = [line.strip() for line in text.splitlines()]
-    [start] = [index for index, line in enumerate(lines) if line == f"{opening} {{"]
+    start = max(index for index, line in enumerate(lines) if line == f"{opening} {{")
     depth = 1
     inside: list[str] = []
     for line in lines[start + 1 :]:
@@ -91,13 +95,46 @@ def test_what_ingress_nginx_never_renders_for_grpc_is_not_there(protocol: str) -
 
 def test_endpoints_are_kept_alive_and_nobody_is_taken_out() -> None:
     assert block(rendered(location()), "upstream ns-shop-80") == [
-        "server 10.1.0.1:50051 max_fails=0;",
-        "server 10.1.0.2:50051 max_fails=0;",
+        "zone ns-shop-80 1m;",
+        "server 80.shop.ns.ingress service=endpoints resolve max_fails=0;",
         "keepalive 320;",
         "keepalive_timeout 60s;",
         "keepalive_requests 10000;",
         "keepalive_time 1h;",
     ]
+
+
+def test_endpoints_are_asked_for_at_the_controller() -> None:
+    inside = block(rendered(location()), "http")
+    assert "resolver 127.9.0.3:53 ipv6=off;" in inside
+    assert "resolver_timeout 2s;" in inside
+
+
+def test_a_fixed_place_is_not_asked_for() -> None:
+    upstream = Upstream(name="ns-shop-80-service", leads_to=("10.0.0.9", 80))
+    text = nginx_conf(Configuration(upstreams=(upstream,)), places=PLACES, names=NAMES)
+    assert block(text, "upstream ns-shop-80-service")[:1] == ["server 10.0.0.9:80 max_fails=0;"]
+
+
+@pytest.mark.parametrize(
+    ("tried", "status"),
+    [
+        ("ns-shop-80", "503"),  # nginx has not been told of any yet
+        ("127.9.0.3:0", "503"),  # it has been told that there is none
+        ("127.9.0.3:0, ns-shop-80", "503"),
+        ("10.1.0.1:50051", "502"),
+        ("10.1.0.1:50051, ns-shop-80", "502"),
+        ("10.1.0.1:8080", "502"),
+    ],
+)
+def test_no_endpoint_is_503_and_an_endpoint_that_fails_is_502(tried: str, status: str) -> None:
+    text = rendered(location())
+    assert block(text, "server").count("error_page 502 @unserved;") == 1
+    answer = block(text, "location @unserved")
+    [condition] = [line for line in answer if line.startswith("if ")]
+    [pattern] = re.findall(r'"(.+)"', condition)
+    assert answer == [condition, "return 503;", "}", "return 502;"]
+    assert ("503" if re.search(pattern, tried) else "502") == status
 
 
 def test_the_client_side_is_as_ingress_nginx_has_it() -> None:
@@ -120,10 +157,16 @@ def test_old_workers_may_finish_streams_for_as_long_as_there() -> None:
 
 def test_a_prefix_ends_at_a_slash_and_an_exact_path_at_its_end() -> None:
     text = rendered(location(path="/p", upstream=""), location(path="/e", exact=True, upstream=""))
-    assert re.findall(r"location (.+) \{", text) == ["/", '"/p/"', '= "/p"', '= "/e"', "/"]
+    assert re.findall(r"location ([^@].*) \{", text) == [
+        "/",
+        '"/p/"',
+        '= "/p"',
+        '= "/e"',
+        "/",
+    ]
 
 
-def test_without_endpoints_it_is_503() -> None:
+def test_a_backend_that_is_no_service_is_503() -> None:
     assert block(rendered(location(path="/p", exact=True, upstream="")), 'location = "/p"') == [
         "return 503;"
     ]
@@ -166,7 +209,7 @@ def test_passthrough_puts_the_choice_by_name_before_tls() -> None:
         servers=(Server(host="_", keypair="", locations=()),),
         passthroughs=(Passthrough(host="a.example.com", place=("10.0.0.9", 80)),),
     )
-    text = nginx_conf(configuration, places=PLACES)
+    text = nginx_conf(configuration, places=PLACES, names=NAMES)
     assert block(text, "map $ssl_preread_server_name $leads_to") == [
         "hostnames;",
         "a.example.com 10.0.0.9:80;",
@@ -182,5 +225,7 @@ def test_passthrough_puts_the_choice_by_name_before_tls() -> None:
 
 
 def test_workers_keep_the_user_that_they_are_told() -> None:
-    assert nginx_conf(Configuration(), places=PLACES, user="root").startswith('user "root";\n')
-    assert "user " not in nginx_conf(Configuration(), places=PLACES).splitlines()[0]
+    assert nginx_conf(Configuration(), places=PLACES, names=NAMES, user="root").startswith(
+        'user "root";\n'
+    )
+    assert "user " not in nginx_conf(Configuration(), places=PLACES, names=NAMES).splitlines()[0]

@@ -12,6 +12,7 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     Location,
     Passthrough,
     Server,
+    ServicePort,
     Upstream,
 )
 from pytest_grpclb.clusters.embedded.ingress.translate import CLASSES, INGRESSES, translate
@@ -100,7 +101,7 @@ def location(**changed: Any) -> Location:
     fields: dict[str, Any] = {
         "path": "/",
         "exact": False,
-        "upstream": "ns-shop-80",
+        "upstream": "ns-shop-grpc",
         "protocol": "HTTP",
         "redirects": False,
         "connect_timeout_s": 5,
@@ -115,13 +116,13 @@ def said(store: Store) -> list[str]:
     return [f"{note.reason}: {note.message}" for note in translate(store).notes]
 
 
-def test_a_host_leads_to_the_ready_endpoints_of_its_service(store: Store) -> None:
-    endpoints(store, ("10.1.0.2", True), ("10.1.0.1", None), ("10.1.0.3", False))
+def test_a_host_leads_to_the_endpoints_of_its_service(store: Store) -> None:
+    endpoints(store, ("10.1.0.1", None))
     ingress(store, ("a.example.com", "/", "Prefix"), backend_protocol="GRPC")
     told = translate(store)
-    assert told.configuration.upstreams == (
-        Upstream(name="ns-shop-80", places=(("10.1.0.1", 50051), ("10.1.0.2", 50051))),
-    )
+    port = ServicePort(namespace="ns", service="shop", port="grpc")
+    assert told.configuration.upstreams == (Upstream(name="ns-shop-grpc", leads_to=port),)
+    assert {key: list(using) for key, using in told.users.items()} == {port: list(told.ingresses)}
     assert told.configuration.servers == (
         Server(host="_", keypair="", locations=()),
         Server(host="a.example.com", keypair="", locations=(location(protocol="GRPC"),)),
@@ -132,22 +133,33 @@ def test_a_host_leads_to_the_ready_endpoints_of_its_service(store: Store) -> Non
 def test_a_port_is_found_by_number_as_well(store: Store) -> None:
     endpoints(store, ("10.1.0.1", True))
     ingress(store, ("a.example.com", "/", "Prefix"), to=backend({"number": 80}))
-    [_, server] = translate(store).configuration.servers
-    assert server.locations == (location(),)
+    told = translate(store)
+    [_, server] = told.configuration.servers
+    assert server.locations == (location(upstream="ns-shop-80"),)
+    assert told.notes == ()
+
+
+def test_what_nginx_is_told_stays_the_same_whatever_becomes_of_the_pods(store: Store) -> None:
+    """Else it would be reloaded, which costs calls."""
+    ingress(store, ("a.example.com", "/", "Prefix"))
+    first = translate(store).configuration
+    endpoints(store, ("10.1.0.1", True))
+    assert translate(store).configuration == first
+    store.delete("services", "shop", "ns")
+    assert translate(store).configuration == first
+    assert said(store) == ["Backend: Service 'shop' is not there: 503"]
 
 
 def test_service_upstream_leads_to_the_cluster_ip(store: Store) -> None:
     endpoints(store, ("10.1.0.1", True))
     ingress(store, ("a.example.com", "/", "Prefix"), service_upstream="true")
     [upstream] = translate(store).configuration.upstreams
-    assert upstream.places == (("10.0.0.9", 80),)
+    assert upstream == Upstream(name="ns-shop-grpc-service", leads_to=("10.0.0.9", 80))
 
 
-def test_without_endpoints_there_is_no_upstream(store: Store) -> None:
+def test_without_ready_endpoints_it_is_said_what_is_answered(store: Store) -> None:
     endpoints(store, ("10.1.0.1", False))
     ingress(store, ("a.example.com", "/", "Prefix"))
-    [_, server] = translate(store).configuration.servers
-    assert server.locations == (location(upstream=""),)
     assert said(store) == ["Backend: Service 'shop' has no ready endpoint: 503"]
 
 
