@@ -92,7 +92,9 @@ def _cluster_request(session: pytest.Session, directory: Path) -> ClusterRequest
         kind_config=options.kind_config,
         kind_name=options.kind_name,
         keep=lambda: _keeps(config, failed=session.testsfailed > 0),
+        failed=lambda: session.testsfailed > 0,
         tell=config.stash[NOTES].append,
+        ingress=options.ingress,
         artifacts=options.artifacts,
     )
 

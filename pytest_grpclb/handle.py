@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.client_events import with_pods
+from pytest_grpclb.clusters.artifacts import artifacts_folder
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment, components_of, images_of, service_of
 from pytest_grpclb.errors import ChartError, DriverError
@@ -187,8 +188,7 @@ class Grpclb:
         :param test: the test's node id, which names the folder
         :param report: what pytest shows of the failure
         """
-        folder = directory / "".join(char if char.isalnum() else "-" for char in test)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = artifacts_folder(directory, test)
         (folder / "failure.txt").write_text(report)
         deployments = [self._deployment, *self._components.values()]
         deployments += [] if self._client is None else [self._client]

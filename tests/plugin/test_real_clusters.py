@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi, Resource
+from tests.cluster import stand_ins as stand_ins_package
 from tests.cluster.faulty_api import Fault, FaultyApi
 from tests.cluster.stand_ins import StandIns
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE_S = 60.0
+CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
 PASSES = "def test_it(grpclb): grpclb.drive(calls=5)\n"
 FAILS = "def test_it(grpclb): assert grpclb.drive(calls=5).failures\n"
 IN_A_TEST = """
@@ -52,7 +54,15 @@ def test_never_begins(grpclb):
 @pytest.fixture(scope="module")
 def existing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
     """A cluster that is there before the runs and after them."""
-    cluster = EmbeddedCluster(tmp_path_factory.mktemp("existing") / "cluster")
+    controller = [
+        sys.executable,
+        "-P",
+        str(Path(stand_ins_package.__file__).parent / "controller.py"),
+    ]
+    cluster = EmbeddedCluster(
+        tmp_path_factory.mktemp("existing") / "cluster",
+        images={"registry.k8s.io/ingress-nginx/controller": [*controller, "{ip}"]},
+    )
     try:
         cluster.start()
         cluster.wait()
@@ -281,15 +291,31 @@ def test_workers_share_one_kind_cluster_with_a_namespace_each(
     assert not (pytester.path / ".pytest-kind").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
-    pytester: pytest.Pytester, stand_ins: StandIns
+    pytester: pytest.Pytester, existing: EmbeddedCluster, stand_ins: StandIns, workers: int
 ) -> None:
-    examples = Path(__file__).parents[2] / "example_tests" / "test_even_spread.py"
-    result = run(pytester, str(examples), "--grpclb-cluster=kind", "--grpclb-strategy=all")
+    """With an ingress controller installed by the run, for kind's clusters have none."""
+    api = KubeApi(existing.kubeconfig, existing.context)
+    for each in api.list(CLASSES):
+        api.delete(CLASSES, "", each["metadata"]["name"])
+    folder = Path(__file__).parents[2] / "example_tests"
+    files = [str(folder / f"test_{name}.py") for name in ("even_spread", "ingress", "lookaside")]
+    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", f"-n{workers}"]
+    result = run(pytester, *files, *options)
     outcomes = result.parseoutcomes()
     assert outcomes.keys() <= {"passed", "skipped"}
-    assert outcomes["passed"] >= 5
+    assert outcomes["passed"] >= 15
     assert stand_ins.get()["clusters"] == {}
+    [pod] = api.list(PODS, "ingress-nginx")
+    assert pod["status"]["phase"] == "Running"
+    api.delete(NAMESPACES, "", "ingress-nginx")
+    until(lambda: "ingress-nginx" not in names(api), "the controller's namespace is gone")
+    api.close()
+
+
+def names(api: KubeApi) -> set[str]:
+    return {each["metadata"]["name"] for each in api.list(NAMESPACES)}
 
 
 def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(
