@@ -194,6 +194,7 @@ def grpclb_service(
             grpclb_settings,
             image=grpclb_cluster.cluster.programs_image,
             through_ingress=grpclb_strategy.name == IngressNginx().name,
+            dns_cache_s=grpclb_cluster.cluster.dns_cache_s,
         ),
     )
 
