@@ -468,8 +468,8 @@ def install(
         cluster.ingress_address(https=True)  # before anything is made, if it cannot be had
         outside.start()
         secrets = make_secrets(stack, api=api, settings=settings.ingress, service=service, run=run)
-    # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that there are
-    # none: the driver comes when they are there.
+    # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that there
+    # are none: the driver comes when they are there.
     later = [each for each in rendered if cluster.dns_cache_s and _is_driver(each)]
     first = [each for each in rendered if each not in later]
     api.apply([*manifests, *first], namespace=namespace)
