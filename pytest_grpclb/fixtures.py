@@ -38,6 +38,9 @@ NOTES = pytest.StashKey[list[str]]()
 FAILED = pytest.StashKey[bool]()
 """Of a test: whether its set-up or call has failed."""
 
+PLACE = pytest.StashKey[tuple["RunningCluster", str]]()
+"""Of a test: its cluster and namespace, as soon as set-up has come so far."""
+
 VERDICT_PROPERTY = "grpclb_verdict"
 """Name of the user property by which a test's verdicts reach reports, also from xdist workers."""
 
@@ -175,6 +178,7 @@ def grpclb_namespace(
         return kept
 
     with temporary_namespace(grpclb_cluster.api, name, run=grpclb_cluster.run, keep=keep):
+        node.stash[PLACE] = grpclb_cluster, name
         yield name
 
 
