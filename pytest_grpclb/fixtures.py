@@ -38,6 +38,9 @@ NOTES = pytest.StashKey[list[str]]()
 FAILED = pytest.StashKey[bool]()
 """Of a test: whether its set-up or call has failed."""
 
+PLACE = pytest.StashKey[tuple["RunningCluster", str]]()
+"""Of a test: its cluster and namespace, as soon as set-up has come so far."""
+
 VERDICT_PROPERTY = "grpclb_verdict"
 """Name of the user property by which a test's verdicts reach reports, also from xdist workers."""
 
@@ -92,7 +95,9 @@ def _cluster_request(session: pytest.Session, directory: Path) -> ClusterRequest
         kind_config=options.kind_config,
         kind_name=options.kind_name,
         keep=lambda: _keeps(config, failed=session.testsfailed > 0),
+        failed=lambda: session.testsfailed > 0,
         tell=config.stash[NOTES].append,
+        ingress=options.ingress,
         artifacts=options.artifacts,
     )
 
@@ -173,6 +178,7 @@ def grpclb_namespace(
         return kept
 
     with temporary_namespace(grpclb_cluster.api, name, run=grpclb_cluster.run, keep=keep):
+        node.stash[PLACE] = grpclb_cluster, name
         yield name
 
 
@@ -192,6 +198,7 @@ def grpclb_service(
             grpclb_settings,
             image=grpclb_cluster.cluster.programs_image,
             through_ingress=grpclb_strategy.name == IngressNginx().name,
+            dns_cache_s=grpclb_cluster.cluster.dns_cache_s,
         ),
     )
 

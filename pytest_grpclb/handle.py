@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.client_events import with_pods
+from pytest_grpclb.clusters.artifacts import artifacts_folder
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import (
     Alarm,
@@ -170,8 +171,7 @@ class Grpclb:
         :param test: the test's node id, which names the folder
         :param report: what pytest shows of the failure
         """
-        folder = directory / "".join(char if char.isalnum() else "-" for char in test)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = artifacts_folder(directory, test)
         (folder / "failure.txt").write_text(report)
         # First what a proxy says: it sees to it that its log is whole.
         for name, text in self._picker.files().items():

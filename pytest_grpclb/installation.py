@@ -67,7 +67,11 @@ def install(
         cluster.ingress_address(https=True)  # before anything is made, if it cannot be had
         outside.start()
         secrets = make_secrets(stack, api=api, settings=settings.ingress, service=service, run=run)
-    api.apply([*manifests, *rendered], namespace=namespace)
+    # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that there
+    # are none: the driver comes when they are there.
+    later = [each for each in rendered if cluster.dns_cache_s and _is_driver(each)]
+    first = [each for each in rendered if each not in later]
+    api.apply([*manifests, *first], namespace=namespace)
     # The import of gRPC takes as long as the first pods do to start.
     from pytest_grpclb.driver import DriverClient
     from pytest_grpclb.sidecar import open_sidecar
@@ -88,6 +92,7 @@ def install(
     others = {name: watched(each.service) for name, each in components.items()}
     # The backends first: without them a sidecar has no hosts, and is not ready either.
     deployment.wait_ready(settings.replicas)
+    api.apply(later, namespace=namespace)
     if client is not None:
         client.wait_ready(1)
     for name, each in components.items():
@@ -157,3 +162,8 @@ def _rendered(
     for image in images_of(rendered):
         cluster.check_image(image)
     return rendered
+
+
+def _is_driver(manifest: Manifest) -> bool:
+    component = manifest["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+    return bool(manifest["kind"] == "Deployment" and component == _DRIVER)

@@ -14,6 +14,7 @@ from pytest_grpclb.fixtures import (
     FAILED,
     NOTES,
     OPTIONS,
+    PLACE,
     PROVIDER,
     RUN,
     STRATEGIES,
@@ -30,6 +31,8 @@ from pytest_grpclb.fixtures import (
 from pytest_grpclb.options import add_options, apply_marker, read_options, selected
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _pytest.terminal import TerminalReporter
 
 
@@ -129,10 +132,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     if report.failed and report.when != "teardown":
         item.stash[FAILED] = True
     directory = item.config.stash[OPTIONS].artifacts
-    handle = getattr(item, "funcargs", {}).get("grpclb")
-    if directory is not None and handle is not None and report.when == "call" and report.failed:
-        written = handle.save_artifacts(directory, item.nodeid, report.longreprtext)
-        report.sections.append(("grpclb artifacts", str(written)))
+    if directory is not None and report.failed and report.when != "teardown":
+        written = _save_artifacts(directory, item, report.longreprtext)
+        if written is not None:
+            report.sections.append(("grpclb artifacts", str(written)))
     return report
 
 
@@ -172,6 +175,22 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
 
     terminalreporter.section("gRPC load balancing")
     terminalreporter.write(format_summary(rows))
+
+
+def _save_artifacts(directory: Path, item: pytest.Item, failure: str) -> Path | None:
+    """Save what the test's namespace holds, and what its handle knows, where set-up got so far."""
+    if PLACE not in item.stash:
+        return None
+    running, namespace = item.stash[PLACE]
+    from pytest_grpclb.clusters.artifacts import artifacts_folder, save_namespace
+
+    folder = artifacts_folder(directory, item.nodeid)
+    (folder / "failure.txt").write_text(failure)
+    save_namespace(running.api, namespace, folder)
+    handle = getattr(item, "funcargs", {}).get("grpclb")
+    if handle is not None:
+        handle.save_artifacts(directory, item.nodeid, failure)
+    return folder
 
 
 def _add(what: str, known: dict[str, Any], name: str, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.model import CallTemplate
@@ -15,18 +16,27 @@ __all__ = ["GREETER_CALL", "greeter_values"]
 GREETER_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
 """An empty request is a valid HelloRequest."""
 
+_PRE_STOP_S = 5
+"""What it takes until endpoints are known everywhere but to DNS."""
+_ENDING_S = 25
+"""For the calls that are left when a pod is told to end: twice its drain time, and some."""
+
 
 def greeter_values(
-    settings: Settings, *, image: str, through_ingress: bool = False
+    settings: Settings, *, image: str, through_ingress: bool = False, dns_cache_s: float = 0.0
 ) -> dict[str, Any]:
     """Return values of ``charts/greeter`` for *settings*.
 
     :param image: the image of this package's own programs, REPOSITORY:TAG
+    :param dns_cache_s: for so long clients may be told of a pod that has left; it serves them on
     :param through_ingress: whether the settings of the ingress hold: pods speak TLS where they say
     """
     repository, _, tag = image.rpartition(":")
+    sleep_s = _PRE_STOP_S + math.ceil(dns_cache_s)
     return {
         "replicaCount": settings.replicas,
+        "preStopSleepSeconds": sleep_s,
+        "terminationGracePeriodSeconds": sleep_s + _ENDING_S,
         "image": {"repository": repository, "tag": tag},
         "maxConnectionAge": {
             "seconds": settings.max_connection_age_s,

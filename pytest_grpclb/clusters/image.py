@@ -31,8 +31,9 @@ _REPOSITORY = "localhost/pytest-grpclb"
 _NEEDED = ("grpcio", "grpcio-channelz", "grpcio-health-checking", "grpcio-reflection")
 """What the programs import."""
 _SOURCES = ("__init__.py", "_version.py", "_pb/*.py", "programs/*.py")
-_BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
-"""This Python: the versions of libraries that are installed here have wheels for it, too."""
+_BASE = f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+"""With its registry, which podman does not guess. It is this Python: the versions of libraries that
+are installed here have wheels for it, too."""
 
 
 def content() -> Mapping[str, bytes]:

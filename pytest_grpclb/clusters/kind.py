@@ -14,7 +14,7 @@ import yaml
 from pytest_grpclb.clusters import image as own_image
 from pytest_grpclb.clusters.engine import Engine, find_engine, find_kind, run
 from pytest_grpclb.clusters.kind_config import merged
-from pytest_grpclb.clusters.sharing import Share, shared_directory
+from pytest_grpclb.clusters.sharing import Share, locked, shared_directory
 from pytest_grpclb.clusters.termination import Termination
 from pytest_grpclb.errors import (
     ClusterStartError,
@@ -44,6 +44,8 @@ _READY_S = 180
 """What kind waits for the control plane (``--wait``)."""
 _ATTEMPTS = 3
 """Of creating: ports that kind finds free may be taken by another before Docker takes them."""
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where others listen
+"""A port that is mapped on every address of this machine is reached by one of them."""
 _PORT_TAKEN = ("port is already allocated", "address already in use")
 """In what kind says when a port of the host is taken.
 
@@ -75,6 +77,10 @@ class KindProvider:
         self._share: Share | None = None
         self._api: KubeApi | None = None
         self._termination = Termination()
+        self._has_ingress = False
+        self._no_ingress: ClusterStartError | None = None
+        self._ours = True
+        """Whether the cluster was made by a run, not there before."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -116,7 +122,7 @@ class KindProvider:
             if not self.programs_image:
                 files = own_image.content()
                 self.programs_image = own_image.reference(files)
-            self._share.join(lambda: self._make(timeout_s))
+            self._ours = self._share.join(lambda: self._make(timeout_s))
             self.kind = self._kind_cluster()
             self.kind.create()  # finds that it is there
         except CommandError as error:
@@ -129,6 +135,8 @@ class KindProvider:
         if api is not None:
             api.close()
         share, self._share = self._share, None
+        if share is not None and self._request.failed():
+            self._save_logs()
         if share is not None and share.leave(self._end, keep=self._request.keep()):
             self._request.tell(
                 f"grpclb: kept kind cluster {self.name!r}; its kubeconfig: {self.kubeconfig}; "
@@ -152,27 +160,49 @@ class KindProvider:
         """Do nothing: nodes pull what they have not."""
 
     def ingress_files(self) -> Mapping[str, str]:
-        """Return none: what the ingress controller does is in its pods' logs."""
-        return {}
+        """Return the logs of the ingress controller's pods, and their nginx's configuration."""
+        from pytest_grpclb.clusters import ingress_controller
+
+        assert self._api is not None, "wait() comes first"
+        return ingress_controller.files(self._api)
 
     def ingress_address(self, *, https: bool) -> str:
         """Give the port of this machine that kind maps to the node's own 443 or 80.
 
-        :raises ClusterUnavailableError: if it has no ingress controller of class nginx, or the
-            cluster was created without that mapping
+        The ingress controller is installed there by the first who asks, unless there is one.
+
+        :raises ClusterUnavailableError: if the cluster was created without that mapping, or its
+            class nginx belongs to another controller
+        :raises ClusterStartError: if the controller does not get ready
         """
-        from pytest_grpclb.clusters.kube import Resource
+        address = self.host_port(443 if https else 80)
+        if not self._has_ingress:
+            self._ensure_ingress()
+        return address
+
+    def _ensure_ingress(self) -> None:
+        from pytest_grpclb.clusters import ingress_controller
 
         assert self._api is not None, "wait() comes first"
-        classes = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
-        found = {each["metadata"]["name"] for each in self._api.list(classes)}
-        if "nginx" not in found:
-            raise ClusterUnavailableError(
-                _NAME,
-                reason=f"no ingress controller of class 'nginx' is installed in {self.name!r}",
-                advice="install ingress-nginx, or use --grpclb-cluster=embedded",
+        assert self._folder is not None
+        if self._no_ingress is not None:  # it was waited for, and long enough
+            raise self._no_ingress
+        try:
+            with locked(self._ingress_lock):
+                installed = ingress_controller.ensure(
+                    self._api,
+                    provider=_NAME,
+                    node=self._node,
+                    loaded=self._request.load_images,
+                )
+        except ClusterStartError as error:
+            self._no_ingress = error
+            raise
+        self._has_ingress = True
+        if installed and not self._ours:
+            self._request.tell(
+                f"grpclb: installed ingress-nginx in kind cluster {self.name!r}, where it stays"
             )
-        return self.host_port(443 if https else 80)
 
     def host_port(self, port: int) -> str:
         """Give the "host:port" of this machine that kind maps to a *port* of the node.
@@ -181,14 +211,15 @@ class KindProvider:
         """
         assert self._engine is not None, "start() comes first"
         try:
-            told = self._engine.run("port", f"{self.name}-control-plane", f"{port}/tcp")
+            told = self._engine.run("port", self._node, f"{port}/tcp")
         except CommandError as error:
             raise ClusterUnavailableError(
                 _NAME,
                 reason=f"port {port} of {self.name!r} is not mapped to this machine: {error}",
                 advice="delete the cluster, so that it is created with the mapping",
             ) from error
-        return told.splitlines()[0]
+        host, _, mapped = told.splitlines()[0].rpartition(":")
+        return f"{_ANY_ADDRESS.get(host, host)}:{mapped}"
 
     def deletion_command(self, namespace: str) -> str:
         """Return the command that deletes the cluster, and with it all that was kept in it."""
@@ -259,6 +290,7 @@ class KindProvider:
         self.kind = None
         self._delete(self.name)
         self.kubeconfig.unlink(missing_ok=True)
+        self._ingress_lock.unlink(missing_ok=True)
 
     def _delete(self, name: str) -> None:
         assert self._folder is not None
@@ -267,9 +299,11 @@ class KindProvider:
         kubeconfig.unlink(missing_ok=True)
 
     def _save_logs(self) -> None:
-        """Save what explains that the cluster did not come up; that may well fail, too."""
-        if self._request.artifacts is not None:
-            folder = self._request.artifacts / f"kind-{self.name}"
+        """Save what its nodes have written, which may well fail, too; once does for all workers."""
+        if self._request.artifacts is None:
+            return
+        folder = self._request.artifacts / f"kind-{self.name}"
+        if not folder.exists():
             with contextlib.suppress(CommandError):
                 self._run("export", "logs", str(folder.absolute()), self._named)
 
@@ -278,6 +312,16 @@ class KindProvider:
     @property
     def _named(self) -> str:
         return f"--name={self.name}"
+
+    @property
+    def _node(self) -> str:
+        """The first control plane: a container, and a node's name, whose ports are mapped."""
+        return f"{self.name}-control-plane"
+
+    @property
+    def _ingress_lock(self) -> Path:
+        assert self._folder is not None, "start() comes first"
+        return self._folder / f"{self.name}.ingress"
 
     @property
     def _kubeconfig_flag(self) -> str:

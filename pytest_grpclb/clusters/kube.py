@@ -338,14 +338,26 @@ class KubeApi:
             if error.status != 404:
                 raise
 
-    def logs(self, namespace: str, pod: str, *, container: str = "", lines: int = 50) -> str:
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str = "",
+        lines: int = 50,
+        previous: bool = False,
+    ) -> str:
         """Return the last *lines* of what a container has written.
 
-        :raises ApiError: if it has not started yet (status 400) or is gone (404)
+        :param previous: not it itself, but the one in whose place it was started
+        :raises ApiError: if it has not started yet, or was never restarted (status 400), or is
+            gone (404)
         """
         query = {"tailLines": str(lines)}
         if container:
             query["container"] = container
+        if previous:
+            query["previous"] = "true"
         with self.stream(PODS.path(namespace, pod, "log"), query=query) as stream:
             return b"".join(stream.pieces()).decode(errors="replace")
 

@@ -119,16 +119,38 @@ class KubeconfigCluster:
         return {}
 
     def ingress_address(self, *, https: bool) -> str:
-        """Say that it is not known where calls from outside enter.
+        """Give what ``--grpclb-ingress`` says; the controller is there already.
 
-        :raises ClusterUnavailableError: always
+        :raises ClusterUnavailableError: if it says nothing, or no IngressClass is ingress-nginx's
         """
-        del https
-        raise ClusterUnavailableError(
-            _NAME,
-            reason="it is not known where the ingress of an existing cluster listens",
-            advice="use --grpclb-cluster=kind or embedded for strategies that need an ingress",
-        )
+        from pytest_grpclb.clusters.ingress_controller import CONTROLLER, controllers
+
+        given = self._request.ingress
+        if not given:
+            raise ClusterUnavailableError(
+                _NAME,
+                reason="it is not known where the ingress of an existing cluster listens",
+                advice="say so with --grpclb-ingress=HOST (ports 443 and 80, or "
+                "HOST:PORT:HTTP_PORT), or use --grpclb-cluster=kind, which installs one",
+            )
+        assert self._api is not None
+        try:
+            found = controllers(self._api)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            # Who may not list them goes on: whether calls are answered will show.
+        else:
+            if CONTROLLER not in found.values():
+                classes = ", ".join(f"{name} ({theirs})" for name, theirs in sorted(found.items()))
+                raise ClusterUnavailableError(
+                    _NAME,
+                    reason=f"context {self.context!r} has no IngressClass of the controller "
+                    f"{CONTROLLER!r}, only: {classes or 'none'}",
+                    advice="have ingress-nginx installed there, or use --grpclb-cluster=kind",
+                )
+        host, ports = _split(given)
+        return f"{host}:{ports[0 if https else 1]}"
 
     def deletion_command(self, namespace: str) -> str:
         """Return the command that deletes a namespace that was kept."""
@@ -147,3 +169,11 @@ class KubeconfigCluster:
         if api is not None:
             api.close()
         self._termination.close()
+
+
+def _split(given: str) -> tuple[str, tuple[str, str]]:
+    """Return the host of HOST[:PORT[:HTTP_PORT]], and both ports."""
+    head, bracket, tail = given.rpartition("]")
+    name, *ports = tail.split(":")
+    https, http = [*ports, *("443", "80")[len(ports) :]]
+    return f"{head}{bracket}{name}", (https, http)

@@ -38,8 +38,12 @@ class ClusterRequest:
     kind_name: str = ""
     keep: Callable[[], bool] = lambda: False
     """Whether what the run made is to stay, as far as is known when this is asked."""
+    failed: Callable[[], bool] = lambda: False
+    """Whether a test of this worker has failed, as far as is known when this is asked."""
     tell: Callable[[str], None] = lambda _line: None
     """Shows a line to the user at the end of the run."""
+    ingress: str = ""
+    """Where an existing cluster's ingress listens: HOST[:HTTPS_PORT[:HTTP_PORT]]."""
     artifacts: Path | None = None
     """Where to put what explains a failure; None: nowhere."""
 

@@ -19,7 +19,10 @@ from pytest_grpclb.errors import GrpclbError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Share", "shared_directory"]
+__all__ = ["Share", "locked", "shared_directory"]
+
+_LOCK = "lock"
+"""One at a time in a folder, also among different names."""
 
 
 def shared_directory(what: str) -> Path:
@@ -55,21 +58,23 @@ class Share:
     def _state(self) -> Path:
         return self._folder / f"{self._name}.json"
 
-    def join(self, make: Callable[[], bool]) -> None:
+    def join(self, make: Callable[[], bool]) -> bool:
         """Take part; the first makes what is shared, the others wait for that.
 
         :param make: returns whether it was made, and so is to be ended by the last one out; what it
             raises is raised here, and the next one to join tries again
         """
-        with _locked(self._folder):
+        with locked(self._folder / _LOCK):
             users = self._users_path.open("ab")
             fcntl.flock(users, fcntl.LOCK_SH)
             self._users = users
-            if self._read().get("made"):
-                return
+            state = self._read()
+            if state.get("made"):
+                return bool(state.get("ours"))
             self._write(made=False, ours=True)
             ours = make()
             self._write(made=True, ours=ours)
+            return ours
 
     def leave(self, end: Callable[[], None], *, keep: bool) -> bool:
         """Take part no longer; the last one out ends what is shared.
@@ -80,7 +85,7 @@ class Share:
         users, self._users = self._users, None
         if users is None:
             return False
-        with _locked(self._folder), users:
+        with locked(self._folder / _LOCK), users:
             state = self._read()
             if keep:
                 state["keep"] = True
@@ -99,7 +104,7 @@ class Share:
     @staticmethod
     def end_abandoned(folder: Path, end: Callable[[str], None]) -> None:
         """End what nobody uses any more though nobody has ended it: their runs have died."""
-        with _locked(folder):
+        with locked(folder / _LOCK):
             for path in sorted(folder.glob("*.users")):
                 share = Share(folder, path.name.removesuffix(".users"))
                 with path.open("ab") as users:
@@ -130,9 +135,9 @@ class Share:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One at a time in *folder*, also among different names."""
-    with (folder / "lock").open("ab") as lock:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on the file *path*, which is made, for as long as the block runs."""
+    with path.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

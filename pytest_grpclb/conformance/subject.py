@@ -191,14 +191,19 @@ class Subject:
                         return found
         return found
 
-    def event(self, name: str, reason: str) -> dict[str, Any]:
-        """Wait for an event about the object called *name*, and return it."""
+    def event(self, name: str, reason: str, *, saying: str = "") -> dict[str, Any]:
+        """Wait for an event about the object called *name*, and return it.
+
+        :param saying: what its message contains; a kubelet has several of one reason
+        """
 
         def matching(events: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             return [
                 each
                 for each in events.values()
-                if each["involvedObject"].get("name") == name and each["reason"] == reason
+                if each["involvedObject"].get("name") == name
+                and each["reason"] == reason
+                and saying in each["message"]
             ]
 
         what = f"an event {reason} of {name}"

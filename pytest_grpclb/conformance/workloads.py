@@ -282,7 +282,7 @@ def check_unknown_image_is_reported(subject: Subject) -> None:
         return reason in {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"}
 
     subject.wait(PODS, reported, "the image to be reported")
-    assert image in subject.event("unknown-image", "Failed")["message"]
+    assert subject.event("unknown-image", "Failed", saying=image)["type"] == "Warning"
 
 
 def _data(kind: str, name: str, data: Mapping[str, str]) -> dict[str, Any]:

@@ -115,6 +115,12 @@ OPTIONS = (
         help="for kubeconfig: the context to use; it must be named, the current one is not taken",
     ),
     Option(
+        name="ingress",
+        metavar="HOST[:PORT[:HTTP_PORT]]",
+        default="",
+        help="for --grpclb-cluster=kubeconfig: where the cluster's ingress-nginx listens",
+    ),
+    Option(
         name="kind-image",
         metavar="IMAGE",
         default="",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class Options:
     kind_image: str
     kind_config: Path | None
     kind_name: str
+    ingress: str
+    """Where the ingress of an existing cluster listens, HOST[:PORT[:HTTP_PORT]]."""
     keep: Keep
     require: bool
     """A provider that cannot be used fails tests instead of having them skipped."""
@@ -84,6 +87,7 @@ def read_options(config: pytest.Config) -> Options:
         kind_image=given["kind-image"],
         kind_config=Path(given["kind-config"]) if given["kind-config"] else None,
         kind_name=given["kind-name"],
+        ingress=_ingress_place(given["ingress"]),
         keep=_keep(given["keep"]),
         require=bool(given["require"]),
     )
@@ -119,6 +123,17 @@ def _image(name: str, value: str) -> str:
     repository, _, tag = value.rpartition(":")
     if value and (not repository or "/" in tag or "@" in value or tag in {"", "latest"}):
         raise OptionError(name, value, expected="REPOSITORY:TAG, with a tag other than 'latest'")
+    return value
+
+
+def _ingress_place(value: str) -> str:
+    """Check that a host is given, alone or with one port or two; IPv6 stands in brackets."""
+    if value and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(:[0-9]{1,5}){0,2}", value):
+        raise OptionError(
+            "--grpclb-ingress",
+            value,
+            expected="HOST, HOST:PORT or HOST:PORT:HTTP_PORT; IPv6 addresses in brackets",
+        )
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi, Resource
 from tests.cluster.faulty_api import Fault, FaultyApi
 from tests.cluster.stand_ins import StandIns
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE_S = 60.0
+CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
 PASSES = "def test_it(grpclb): grpclb.drive(calls=5)\n"
 FAILS = "def test_it(grpclb): assert grpclb.drive(calls=5).failures\n"
 IN_A_TEST = """
@@ -52,7 +54,18 @@ def test_never_begins(grpclb):
 @pytest.fixture(scope="module")
 def existing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
     """A cluster that is there before the runs and after them."""
-    cluster = EmbeddedCluster(tmp_path_factory.mktemp("existing") / "cluster")
+    stand_in = str(Path(__file__).parents[1] / "cluster" / "stand_ins" / "controller.py")
+    cluster = EmbeddedCluster(
+        tmp_path_factory.mktemp("existing") / "cluster",
+        images={
+            "registry.k8s.io/ingress-nginx/controller": [
+                sys.executable,
+                "-P",
+                stand_in,
+                "{ip}",
+            ]
+        },
+    )
     try:
         cluster.start()
         cluster.wait()
@@ -281,15 +294,31 @@ def test_workers_share_one_kind_cluster_with_a_namespace_each(
     assert not (pytester.path / ".pytest-kind").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
-    pytester: pytest.Pytester, stand_ins: StandIns
+    pytester: pytest.Pytester, existing: EmbeddedCluster, stand_ins: StandIns, workers: int
 ) -> None:
-    examples = Path(__file__).parents[2] / "example_tests" / "test_even_spread.py"
-    result = run(pytester, str(examples), "--grpclb-cluster=kind", "--grpclb-strategy=all")
+    """With an ingress controller installed by the run, for kind's clusters have none."""
+    api = KubeApi(existing.kubeconfig, existing.context)
+    for each in api.list(CLASSES):
+        api.delete(CLASSES, "", each["metadata"]["name"])
+    folder = Path(__file__).parents[2] / "example_tests"
+    files = [str(folder / f"test_{name}.py") for name in ("even_spread", "ingress", "lookaside")]
+    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", f"-n{workers}"]
+    result = run(pytester, *files, *options)
     outcomes = result.parseoutcomes()
     assert outcomes.keys() <= {"passed", "skipped"}
-    assert outcomes["passed"] >= 5
+    assert outcomes["passed"] >= 15
     assert stand_ins.get()["clusters"] == {}
+    [pod] = api.list(PODS, "ingress-nginx")
+    assert pod["status"]["phase"] == "Running"
+    api.delete(NAMESPACES, "", "ingress-nginx")
+    until(lambda: "ingress-nginx" not in names(api), "the controller's namespace is gone")
+    api.close()
+
+
+def names(api: KubeApi) -> set[str]:
+    return {each["metadata"]["name"] for each in api.list(NAMESPACES)}
 
 
 def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(
@@ -306,6 +335,51 @@ def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(
     assert lines[0].startswith("grpclb: kept namespace 'grpclb-")
     assert lines[1].startswith(f"grpclb: kept kind cluster {name!r}")
     assert all(line.endswith(f"delete it with: {command}") for line in lines)
+
+
+def test_the_nodes_logs_are_saved_before_a_failed_runs_cluster_is_deleted(
+    pytester: pytest.Pytester, stand_ins: StandIns
+) -> None:
+    pytester.makepyfile(test_it=FAILS)
+    options = ["--grpclb-cluster=kind", "--grpclb-replicas=1", "--grpclb-artifacts=saved"]
+    run(pytester, *options).assert_outcomes(failed=1)
+    [log] = (pytester.path / "saved").glob("kind-grpclb-*/*-control-plane/kubelet.log")
+    assert log.read_text() == "kubelet: no cgroups\n"
+    [exported], [deleted] = stand_ins.asked("kind export logs"), stand_ins.asked("kind delete")
+    asked = stand_ins.asked("kind")
+    assert asked.index(exported) < asked.index(deleted)
+    pytester.makepyfile(test_it=PASSES)
+    run(pytester, *options).assert_outcomes(passed=1)
+    assert len(stand_ins.asked("kind export logs")) == 1
+
+
+def test_a_set_up_that_fails_leaves_what_its_namespace_held(
+    pytester: pytest.Pytester, existing: EmbeddedCluster, namespaces: Callable[[], set[str]]
+) -> None:
+    pytester.makepyfile(test_it=PASSES)
+    result = run(
+        pytester,
+        *existing_options(existing),
+        "--grpclb-image=registry.example.com/missing:1",
+        "--grpclb-ready-timeout=2",
+        "--grpclb-artifacts=saved",
+    )
+    result.assert_outcomes(errors=1)
+    assert namespaces() == set()
+    saved = pytester.path / "saved" / "test-it-py--test-it-headless-"
+    files = {path.name for path in saved.iterdir()}
+    assert files >= {"failure.txt", "describe.txt", "events.txt", "objects.json"}
+    assert "0 of 1 replicas ready after" in (saved / "failure.txt").read_text()
+    reason = "no command of this machine stands for the image"
+    assert reason in (saved / "describe.txt").read_text()
+    assert reason in (saved / "events.txt").read_text()
+    objects = json.loads((saved / "objects.json").read_text())
+    # The driver would have come after the pods: this cluster's DNS caches.
+    assert [each["metadata"]["name"] for each in objects["deployments"]] == ["greeter"]
+    assert "secrets" not in objects
+    logs = [path.read_text() for path in saved.glob("greeter-*.log")]
+    assert len(logs) == 1
+    assert logs[0].startswith("(it cannot be read: ")
 
 
 def test_without_docker_tests_are_skipped_with_the_reason_or_fail_if_it_is_required(

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from pytest_grpclb.clusters.kube import KubeApi, Resource
 from tests.cluster.stand_ins.world import fail, split, world
 
 _RUN = (
@@ -21,6 +22,12 @@ _RUN = (
     "programming external connectivity on endpoint {name}-control-plane: "
     "Bind for 127.0.0.1:40080 failed: port is already allocated"
 )
+
+_UNKNOWN = {
+    "kubeconfig": "ERROR: could not locate any control plane nodes for cluster named '{name}'. "
+    "Use the --name option to select a different cluster",
+    "logs": 'ERROR: unknown cluster "{name}"',
+}
 
 
 def write_kubeconfig(known: dict[str, Any], name: str, path: str) -> None:
@@ -38,6 +45,23 @@ def write_kubeconfig(known: dict[str, Any], name: str, path: str) -> None:
         others = [each for each in before.get(key) or () if each["name"] != context]
         config[key] = others + config[key]
     target.write_text(yaml.safe_dump(config))
+    name_node(Path(known["kubeconfig"]), f"{name}-control-plane")
+
+
+def name_node(kubeconfig: Path, hostname: str) -> None:
+    """Have the embedded cluster's node called as kind calls its first control plane."""
+    context = json.loads(kubeconfig.read_text())["current-context"]
+    api = KubeApi(kubeconfig, context)
+    nodes = Resource("v1", "nodes", namespaced=False)
+    [node] = api.list(nodes)
+    api.request(
+        "PATCH",
+        nodes.path("", node["metadata"]["name"]),
+        body={"metadata": {"labels": {"kubernetes.io/hostname": hostname}}},
+        content_type="application/merge-patch+json",
+        repeatable=True,
+    )
+    api.close()
 
 
 def create(known: dict[str, Any], flags: dict[str, str]) -> None:
@@ -81,8 +105,10 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
             sys.stderr.write(f'Deleting cluster "{name}" ...\n')
             clusters.pop(name, None)
             return ""
+    if words[:2] == ["load", "image-archive"] and not Path(words[2]).is_file():
+        fail(f"ERROR: stat {words[2]}: no such file or directory")
     if name not in clusters:
-        fail(f'ERROR: no nodes found for cluster "{name}"')
+        fail(_UNKNOWN.get(words[1], 'ERROR: no nodes found for cluster "{name}"').format(name=name))
     match words:
         case ["export", "kubeconfig"]:
             write_kubeconfig(known, name, flags["kubeconfig"])
@@ -93,8 +119,6 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
             (node / "kubelet.log").write_text("kubelet: no cgroups\n")
             return f"Exporting logs for cluster {name!r} to:\n{folder}\n"
         case ["load", "image-archive", archive]:
-            if not Path(archive).is_file():
-                fail(f"ERROR: stat {archive}: no such file or directory")
             known.setdefault("loaded", []).append(Path(archive).read_text())
             return ""
     return fail(f'ERROR: unknown command "{" ".join(words)}" for "kind"')

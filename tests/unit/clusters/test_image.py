@@ -25,7 +25,10 @@ def test_the_tag_follows_the_content() -> None:
 
 def test_the_libraries_are_pinned_with_all_that_they_need() -> None:
     lines = content()["requirements.txt"].decode().splitlines()
-    assert lines[0] == f"# on python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+    assert (
+        lines[0]
+        == f"# on docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+    )
     names = [line.partition("==")[0] for line in lines[1:]]
     assert {"grpcio", "grpcio-channelz", "grpcio-health-checking", "protobuf"} <= set(names)
     assert all("==" in line for line in lines[1:])

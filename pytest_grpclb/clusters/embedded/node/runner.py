@@ -61,7 +61,9 @@ class Runner:
         if current is None or current["spec"].get("nodeName"):
             return
         selector = pod["spec"].get("nodeSelector") or {}
-        if selector.items() <= node.labels.items():
+        found = store.find("nodes", node.name)  # whose labels may have changed since it started
+        labels = node.labels if found is None else found["metadata"].get("labels") or {}
+        if selector.items() <= labels.items():
             bound = {**current, "spec": {**current["spec"], "nodeName": node.name}}
             place = f"{metadata['namespace']}/{metadata['name']}"
             self._scheduler.normal(
