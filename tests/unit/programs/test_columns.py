@@ -68,3 +68,24 @@ def test_many_calls_are_told_in_messages_that_a_client_can_receive() -> None:
     assert [len(message.sequence) for message in messages] == [20_000, 20_000, 5_000]
     assert [list(message.identities) for message in messages] == [["a"], [], []]
     assert max(message.ByteSize() for message in messages) < 4 * 2**20
+
+
+def test_a_stream_is_told_of_when_it_opens_and_when_it_ends() -> None:
+    recorder = Recorder()
+    recorder.record_opened(0, 1, sent_s=1.0, opened_s=1.5, backend="a")
+    assert recorder.take() == [
+        driver_pb2.Columns(
+            identities=["a"],
+            opened=driver_pb2.Opened(
+                sequence=[0], channel=[1], sent_s=[1.0], opened_s=[1.5], backend=[0]
+            ),
+        )
+    ]
+    recorder.record(
+        *(0, 1), sent_s=1.0, done_s=3.0, backend="a", status=0, details="", messages=(2, 3)
+    )
+    assert recorder.calls == 1
+    [ended] = recorder.take()
+    assert list(ended.messages_sent) == [2]
+    assert list(ended.messages_received) == [3]
+    assert list(ended.opened.sequence) == []
