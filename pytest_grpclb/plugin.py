@@ -26,6 +26,7 @@ from pytest_grpclb.fixtures import (
     grpclb_service,
     grpclb_settings,
     grpclb_strategy,
+    grpclb_stream,
 )
 from pytest_grpclb.options import add_options, apply_marker, read_options, selected
 
@@ -42,6 +43,7 @@ __all__ = [
     "grpclb_service",
     "grpclb_settings",
     "grpclb_strategy",
+    "grpclb_stream",
 ]
 
 pytest.register_assert_rewrite("pytest_grpclb.asserts", "pytest_grpclb.conformance")

@@ -205,7 +205,11 @@ class Load:
                 sequence, channel, sent_s=sent_s, opened_s=time.monotonic(), backend=backend
             )
 
-        ended = await caller.follow(channel, opened, self._stopped)
+        # The first streams end one after the other: else all of them would end at once, and nobody
+        # would be open then. Those in their places take turns from there on.
+        together = self._plan.closed.concurrency
+        part = min(1.0, (sequence + 1) / together) if together else 1.0
+        ended = await caller.follow(channel, opened, self._stopped, part=part)
         self.recorder.record(
             sequence,
             channel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +60,13 @@ class StreamCaller:
         opened: Callable[[str | None], None],
         stopped: asyncio.Event,
         *,
+        part: float = 1.0,
         at_most_s: float = float("inf"),
     ) -> Ended:
         """Keep a stream open on *channel* until its end by plan, the server's end, or *stopped*.
 
         :param opened: told who answers, once somebody does
+        :param part: of the planned duration, above 0
         :param at_most_s: bounds the waits for the server, beside the call's own timeout
         """
         wait_s = min(self._call.timeout_s, at_most_s)
@@ -71,7 +74,8 @@ class StreamCaller:
         call = self._methods[channel](
             *arguments, metadata=self._metadata, wait_for_ready=self._call.wait_for_ready or None
         )
-        stream = _Stream(call, self._call, wait_s=wait_s)
+        duration_s = part * self.plan.duration_s or float("inf")
+        stream = _Stream(call, self._call, wait_s=wait_s, duration_s=duration_s)
         try:
             return await stream.live(opened, stopped)
         finally:
@@ -80,12 +84,16 @@ class StreamCaller:
 
 
 class _Stream:
-    def __init__(self, call: Any, plan: driver_pb2.Call, *, wait_s: float) -> None:
-        self._call, self._plan, self._wait_s = call, plan, wait_s
+    def __init__(
+        self, call: Any, plan: driver_pb2.Call, *, wait_s: float, duration_s: float
+    ) -> None:
+        self._call, self._plan = call, plan
+        self._wait_s, self._duration_s = wait_s, duration_s
         self._backend: str | None = None
         self._answered = False
         self._sent = self._received = 0
         self._enough = asyncio.Event()
+        self._closing = asyncio.Event()
         self._code = asyncio.create_task(call.code())
         self._tasks: list[asyncio.Task[Any]] = [self._code]
         self._writing = self._start(self._write()) if plan.stream.bidirectional else None
@@ -105,9 +113,7 @@ class _Stream:
             opened(self._backend)
             self._start(self._read())
             enough = self._start(self._enough.wait())
-            await self._first_of(
-                enough, stopping, timeout_s=self._plan.stream.duration_s or float("inf")
-            )
+            await self._first_of(enough, stopping, timeout_s=self._duration_s)
         elif not stopped.is_set() and not self._code.done():
             return self._ended(
                 grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {self._wait_s:g} s"
@@ -118,11 +124,7 @@ class _Stream:
         """End the stream as planned, unless it has ended by itself, and return its status."""
         by_client = False
         if not self._code.done() and self._writing is not None and self._answered:
-            self._writing.cancel()
-            await asyncio.wait({self._writing})
-            with contextlib.suppress(*_BROKEN):
-                await self._call.done_writing()
-            await self._first_of(timeout_s=self._wait_s)
+            await self._half_close(self._writing)
             if not self._code.done():
                 return self._ended(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -138,6 +140,17 @@ class _Stream:
             self._backend = self._named_in(await self._call.trailing_metadata())
         details = "" if code is grpc.StatusCode.OK else await self._call.details()
         return self._ended(code, details)
+
+    async def _half_close(self, writing: asyncio.Task[Any]) -> None:
+        """Send no more, and wait for the server's end."""
+        until_s = time.monotonic() + self._wait_s
+        # A write that is cancelled cancels the whole call: it is waited for.
+        self._closing.set()
+        await self._first_of(writing, timeout_s=self._wait_s)
+        if writing.done():
+            with contextlib.suppress(*_BROKEN):
+                await self._call.done_writing()
+        await self._first_of(timeout_s=max(0.0, until_s - time.monotonic()))
 
     def _ended(self, code: grpc.StatusCode, details: str) -> Ended:
         return Ended(
@@ -162,7 +175,7 @@ class _Stream:
     async def _write(self) -> None:
         stream = self._plan.stream
         with contextlib.suppress(*_BROKEN):
-            while True:
+            while not self._closing.is_set():
                 await self._call.write(self._plan.request)
                 self._sent += 1
                 if self._sent == stream.messages:
@@ -170,7 +183,8 @@ class _Stream:
                     return
                 if not stream.interval_s:
                     return
-                await asyncio.sleep(stream.interval_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), stream.interval_s)
 
     async def _read(self) -> None:
         stream = self._plan.stream

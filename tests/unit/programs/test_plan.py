@@ -62,7 +62,7 @@ def test_a_run_begins_with_a_plan(request_: driver_pb2.RunRequest, seen: str) ->
 
 
 def streaming(**stream: Any) -> driver_pb2.Call:
-    return call(stream=driver_pb2.Stream(**stream))
+    return call(backend_key="pod-uid", stream=driver_pb2.Stream(**stream))
 
 
 @pytest.mark.parametrize(
