@@ -117,11 +117,6 @@ class CallTemplate:
     duration_s: float | None = None
     """A stream ends so long after its first answer; None: not so."""
 
-    @property
-    def ends(self) -> bool:
-        """Whether a call ends without being told to."""
-        return self.kind is CallKind.UNARY or bool(self.messages or self.duration_s)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timers:

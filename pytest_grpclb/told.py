@@ -292,6 +292,12 @@ def _check_opened(message: pb.Columns, *, known: int) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise NonsenseError(f"its columns of opened streams differ in length: {told}")
-    for sequence, backend in zip(opened.sequence, opened.backend, strict=True):
+    rows = zip(opened.sequence, opened.sent_s, opened.opened_s, opened.backend, strict=True)
+    for sequence, sent_s, opened_s, backend in rows:
+        if not opened_s >= sent_s:
+            raise NonsenseError(
+                f"stream {sequence} was sent at {sent_s} s and answered at {opened_s} s on its "
+                "clock, which stepped back"
+            )
         if not UNKNOWN_BACKEND <= backend < known:
             raise NonsenseError(f"stream {sequence} names backend {backend} of {known}")

@@ -89,7 +89,8 @@ def assert_even_streams(
 
     They are counted once. After a change of the pods that is when the deadline has passed by which
     streams must have moved: what the strategy's timers give unary calls, and the duration that the
-    client lets a stream have. Live traffic is waited for.
+    client lets a stream have; within one more duration, at the moment at which the most are open,
+    for streams may end together. Live traffic is waited for.
 
     :param source: live traffic of `Grpclb.streams`, or that of a finished run
     :param within_s: the deadline in seconds instead, where the server ends its streams
@@ -107,7 +108,7 @@ def assert_even_streams(
     def due_at_s(look: _Look) -> float:
         return look.due_at_s(within_s, slack_s=slack_s)
 
-    look = _watch(source, due_at_s)
+    look = _watch(source, lambda look: due_at_s(look) + look.round_s)
     if len(look.standing) < 2:
         raise ValueError(
             f"traffic: {plural(len(look.standing), 'pod')} is ready; a spread is over at least 2, "
@@ -145,6 +146,8 @@ class _Look:
             (event.at_s for event in traffic.events if changes and event.kind in _MOVES),
             default=traffic.started_at_s,
         )
+        changed = self.changed_at_s is not None
+        self.round_s = (traffic.stream_duration_s or 0.0) if changed else 0.0
         self.standing = [each for each in traffic.backends if each.removed_at_s is None]
 
     # --- streams that stay
@@ -203,7 +206,7 @@ class _Look:
         """
         traffic = self.traffic
         removed = {each.uid: each for each in traffic.backends if each.removed_at_s is not None}
-        counts = traffic.open_streams()
+        counts = traffic.open_streams(self._counted_at_s(due_s))
         left_behind = {uid: counts.pop(uid) for uid in removed if counts.get(uid)}
         firsts: dict[int, str] = {}
         for each in traffic.streams:
@@ -253,11 +256,35 @@ class _Look:
         waiting = self.kept_open - sum(counts.values())
         if verdict.outcome is Outcome.INCONCLUSIVE and waiting > 0:
             reason = (
-                f"{verdict.reason}; {waiting} more are not answered yet: a server lets each "
-                "connection have so many streams at once (MAX_CONCURRENT_STREAMS), others wait"
+                f"{verdict.reason}; {waiting} more {'waits' if waiting == 1 else 'wait'} for an "
+                "answer: a server lets each connection have so many streams at once "
+                "(MAX_CONCURRENT_STREAMS)"
             )
             return replace(verdict, reason=reason)
         return verdict
+
+    def _counted_at_s(self, due_s: float) -> float | None:
+        """Return the moment at which most streams are open within a round; None: the last one."""
+        if not self.round_s:
+            return None
+        until_s = min(due_s + self.round_s, self.at_s)
+        # At one moment, ends come first: a stream is not open any more when it ends.
+        steps = sorted(
+            [(each.opened_s, 1) for each in self.traffic.streams if each.opened_s is not None]
+            + [
+                (each.ended_s, -1)
+                for each in self.traffic.streams
+                if each.opened_s is not None and each.ended_s is not None
+            ]
+        )
+        best, best_at_s, open_now = -1, until_s, 0
+        for at_s, step in steps:
+            if at_s > until_s:
+                break
+            open_now += step
+            if at_s >= due_s and open_now > best:
+                best, best_at_s = open_now, at_s
+        return best_at_s
 
     def _are_one_row(self) -> bool:
         """Return whether every stream is open that was ever sent: the picks are consecutive."""
