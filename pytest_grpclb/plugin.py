@@ -154,26 +154,28 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    """Show every verdict of the run, a row per strategy and test, and what was kept."""
+    """Show the verdicts of the run, a row per strategy and test, and what was kept."""
     notes: list[str] = config.stash[NOTES]
     if notes:
         terminalreporter.section("gRPC load balancing: clusters")
         for note in dict.fromkeys(notes):
             terminalreporter.write_line(note)
-    rows = [
-        value
+    reports = (
+        report
         for reports in terminalreporter.stats.values()
         for report in reports
         if getattr(report, "when", "") == "call"
-        for name, value in report.user_properties
-        if name == VERDICT_PROPERTY
+    )
+    tests = [
+        [value for name, value in report.user_properties if name == VERDICT_PROPERTY]
+        for report in reports
     ]
-    if not rows:
+    if not any(tests):
         return
     from pytest_grpclb.report import format_summary
 
     terminalreporter.section("gRPC load balancing")
-    terminalreporter.write(format_summary(rows))
+    terminalreporter.write(format_summary(tests))
 
 
 def _add(what: str, known: dict[str, Any], name: str, value: Any) -> None:
