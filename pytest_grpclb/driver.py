@@ -244,7 +244,7 @@ class DriverRun:
             return self._told.answered(start)
 
     def failures(self) -> tuple[Failure, ...]:
-        """Return the details of failed calls; at most 20 of each status."""
+        """Return the details of failed calls; at most 1000 of each status."""
         with self._changed:
             return self._told.failures()
 

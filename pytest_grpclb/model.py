@@ -312,7 +312,7 @@ class Traffic:
     resolved: tuple[str, ...] = ()
     """Addresses that the client's channels knew at the end."""
     failures: tuple[Failure, ...] = ()
-    """Details of failed calls; at most 20 of each status."""
+    """Details of failed calls; at most 1000 of each status."""
     events: tuple[Event, ...] = ()
     timers: Timers | None = None
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -210,7 +210,7 @@ class Told:
         ]
 
     def failures(self) -> tuple[Failure, ...]:
-        """Return the details of failed calls; at most 20 of each status."""
+        """Return the details of failed calls; at most 1000 of each status."""
         return tuple(self._failures)
 
     def client_view(self) -> ClientView:

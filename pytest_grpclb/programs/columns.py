@@ -10,8 +10,9 @@ from pytest_grpclb._pb import driver_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FAILURES_TOLD = 20
-"""Details told of each status code: enough to see a pattern, few enough to read."""
+FAILURES_TOLD = 1000
+"""Details told of each status code. Who excuses a failed call goes by what was said of it, and needs
+that of every one; where thousands fail, there is nothing to excuse."""
 
 UNNAMED = -1
 """In the backend column: nothing named who answered."""
