@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAILURES_TOLD = 1000
-"""Details told of each status code. Who excuses a failed call goes by what was said of it, and needs
+"""Details told of each status code. Who excuses a failed call goes by what was said of it and needs
 that of every one; where thousands fail, there is nothing to excuse."""
 
 UNNAMED = -1
