@@ -85,6 +85,10 @@ def test_the_least_weighted_backend_decides_how_many_calls_are_needed() -> None:
     canary = calls_needed(2, weights=[0.9, 0.1], **rates)
     # 0.9 times 1.5 is above 1, so only the canary can be that hot.
     assert canary > even
+    # Where several can be that hot, it is the one with the least share: as one of five even ones
+    # that have the same tail each, a sixth of 1e-6.
+    fifth = calls_needed(5, **(rates | {"alpha": 5e-6 / 3}))
+    assert calls_needed(3, weights=[1, 2, 2], **rates) == fifth
     # A backend that must get nothing needs no calls to be found out: the first one does.
     assert calls_needed(3, weights=[1, 1, 0], **rates) < canary
 
