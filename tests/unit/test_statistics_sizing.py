@@ -106,6 +106,13 @@ def test_a_detectable_skew_is_found_with_just_the_power() -> None:
     assert upper_tail(telling, 1000, skew / 4) == pytest.approx(0.9, abs=1e-6)
 
 
+def test_the_least_weighted_backend_is_the_hardest_to_find() -> None:
+    # As above: of five even ones with the same tails each has the share of the first of these.
+    fifth = detectable_skew(1000, 5, alpha=5e-6 / 3, power=0.999)
+    found = detectable_skew(1000, 3, alpha=1e-6, power=0.999, weights=[1, 2, 2])
+    assert found == pytest.approx(fifth)
+
+
 def test_too_few_calls_detect_no_skew_at_all() -> None:
     # 2**-20 is about 9.5e-7: twenty calls to one of two backends do not reach alpha/4.
     assert detectable_skew(20, 2, alpha=1e-6, power=0.999) == math.inf
