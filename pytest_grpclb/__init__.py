@@ -14,6 +14,7 @@ from pytest_grpclb._version import __version__
 if TYPE_CHECKING:
     from pytest_grpclb.asserts import (
         assert_even_spread,
+        assert_even_streams,
         assert_ingress_reachable,
         assert_no_calls_to,
         assert_no_failed_calls,
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
         assert_rebalanced,
         assert_redirects_to_https,
         assert_share,
+        assert_streams_stay,
         assert_tls_terminated,
         assert_weighted_spread,
     )
     from pytest_grpclb.errors import GrpclbError
     from pytest_grpclb.fixtures import ServiceSource
     from pytest_grpclb.handle import Grpclb
-    from pytest_grpclb.model import CallTemplate, EventKind, Outcome, Traffic, Verdict
+    from pytest_grpclb.model import CallKind, CallTemplate, EventKind, Outcome, Traffic, Verdict
     from pytest_grpclb.running import RunningTraffic
     from pytest_grpclb.settings import IngressSettings, Settings
 
 __all__ = [
+    "CallKind",
     "CallTemplate",
     "EventKind",
     "Grpclb",
@@ -45,6 +48,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "assert_even_spread",
+    "assert_even_streams",
     "assert_ingress_reachable",
     "assert_no_calls_to",
     "assert_no_failed_calls",
@@ -52,11 +56,13 @@ __all__ = [
     "assert_rebalanced",
     "assert_redirects_to_https",
     "assert_share",
+    "assert_streams_stay",
     "assert_tls_terminated",
     "assert_weighted_spread",
 ]
 
 _HOMES = {
+    "CallKind": "model",
     "CallTemplate": "model",
     "EventKind": "model",
     "Grpclb": "handle",

@@ -11,12 +11,13 @@ import grpc
 
 from pytest_grpclb._pb import driver_pb2 as pb
 from pytest_grpclb.errors import DriverError
+from pytest_grpclb.model import CallKind
 from pytest_grpclb.told import NonsenseError, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_grpclb.model import Calls, CallTemplate, Failure, Target
+    from pytest_grpclb.model import Calls, CallTemplate, Failure, Stream, Target
     from pytest_grpclb.told import ClientView
 
 __all__ = ["DriverClient", "DriverRun", "Plan"]
@@ -64,6 +65,13 @@ class Plan:
             ),
             warm_up=pb.WarmUp(backends=self.warm_up_backends, timeout_s=self.warm_up_timeout_s),
         )
+        if self.call.kind is not CallKind.UNARY:
+            stream = plan.call.stream
+            stream.SetInParent()  # also where each of its fields is its default
+            stream.bidirectional = self.call.kind is CallKind.BIDIRECTIONAL_STREAMING
+            stream.interval_s = self.call.message_interval_s or 0.0
+            stream.messages = self.call.messages or 0
+            stream.duration_s = self.call.duration_s or 0.0
         for name, value in self.target.arguments:
             if isinstance(value, int):
                 plan.arguments.add(name=name, int_value=value)
@@ -174,8 +182,13 @@ class DriverRun:
     def wait_change(self, timeout_s: float) -> None:
         """Return when more calls were reported, the run has ended, or the time has passed."""
         with self._changed:
-            before = len(self._told)
-            self._changed.wait_for(lambda: self._finished or len(self._told) > before, timeout_s)
+            before = self._told.news
+            self._changed.wait_for(lambda: self._finished or self._told.news > before, timeout_s)
+
+    def wait_streams(self, streams: int, timeout_s: float) -> None:
+        """Return when so many streams were answered or have ended, or the time has passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._finished or self._told.news >= streams, timeout_s)
 
     def wait_finished(self, timeout_s: float | None = None) -> None:
         """Return when all calls have ended and were reported.
@@ -217,6 +230,11 @@ class DriverRun:
         with self._changed:
             return self._told.calls()
 
+    def streams(self) -> tuple[Stream, ...]:
+        """Return the streams reported so far, their times on this process's monotonic clock."""
+        with self._changed:
+            return self._told.streams()
+
     def answered(self, start: int) -> list[tuple[int, str | None]]:
         """Return sequence number and backend of the calls reported so far, from row *start* on.
 
@@ -226,7 +244,7 @@ class DriverRun:
             return self._told.answered(start)
 
     def failures(self) -> tuple[Failure, ...]:
-        """Return the details of failed calls; at most 20 of each status."""
+        """Return the details of failed calls; at most 1000 of each status."""
         with self._changed:
             return self._told.failures()
 

@@ -226,6 +226,14 @@ def grpclb_call() -> CallTemplate:
 
 
 @pytest.fixture
+def grpclb_stream() -> CallTemplate:
+    """The call that `Grpclb.streams` opens: the greeter's. Override it with `grpclb_service`."""
+    from pytest_grpclb.samples import GREETER_STREAM
+
+    return GREETER_STREAM
+
+
+@pytest.fixture
 def grpclb(
     request: pytest.FixtureRequest,
     grpclb_cluster: RunningCluster,
@@ -234,6 +242,7 @@ def grpclb(
     grpclb_namespace: str,
     grpclb_service: ServiceSource,
     grpclb_call: CallTemplate,
+    grpclb_stream: CallTemplate,
     grpclb_outside_driver: OutsideDriver,
 ) -> Iterator[Grpclb]:
     """The service behind the strategy, its pods and the driver ready."""
@@ -257,6 +266,7 @@ def grpclb(
                 manifests=grpclb_service.manifests(namespace=grpclb_namespace),
                 namespace=grpclb_namespace,
                 call=grpclb_call,
+                stream=grpclb_stream,
                 outside=grpclb_outside_driver,
                 run=grpclb_cluster.run,
                 observer=observe,

@@ -21,7 +21,7 @@ from pytest_grpclb.model import (
     Traffic,
     Verdict,
 )
-from pytest_grpclb.running import RunningTraffic, SkewWatch, end_when_skewed
+from pytest_grpclb.running import RunningTraffic, SkewWatch, end_when_skewed, stream_of
 from pytest_grpclb.statistics import calls_needed
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _WATCHED_REPORT_S = 0.005
 """A run that may end early is told of this often: some twenty calls decide, at a few thousand a
 second."""
 
+_OPENING_S = 2.0
+"""By then streams are answered whose connections warm-up has made, or they wait in a queue."""
+
 
 class Grpclb:
     """One service behind one load-balancing strategy: send calls, change pods, see who answers."""
@@ -53,6 +56,7 @@ class Grpclb:
         deployment: Deployment,
         driver: DriverClient,
         call: CallTemplate,
+        stream: CallTemplate,
         target: Target,
         timers: Timers,
         components: Mapping[str, Deployment],
@@ -61,7 +65,8 @@ class Grpclb:
         ingress: Ingress | None = None,
         observer: Callable[[Verdict], None] | None = None,
     ) -> None:
-        self.strategy, self.settings, self.target, self.call = strategy, settings, target, call
+        self.strategy, self.settings, self.target = strategy, settings, target
+        self.call, self.stream = call, stream
         self._deployment, self._driver, self._observer = deployment, driver, observer
         self._timers, self._components, self._client = timers, components, client
         self._picker, self._ingress = picker, ingress
@@ -282,6 +287,67 @@ class Grpclb:
             raise
         running.stop()
 
+    @contextmanager
+    def streams(
+        self,
+        streams: int | None = None,
+        *,
+        call: CallTemplate | None = None,
+        duration_s: float | None = None,
+        messages: int | None = None,
+        channels: int | None = None,
+    ) -> Iterator[RunningTraffic]:
+        """Keep streams open in the background, for as long as the block runs.
+
+        The block begins when all of them were answered, or some have waited for long. A stream that
+        ends is opened again: as a call of its own, which may go to another pod.
+
+        :param streams: open at a time; by default as many as a verdict on their spread over the
+            pods that are ready now asks for
+        :param call: what to open; the fixture ``grpclb_stream`` if not given
+        :param duration_s: end each so many seconds after its first answer
+        :param messages: end each after so many messages
+        :param channels: how many channels of the client share them
+        :raises ValueError: if a number is not above 0, or the call is unary
+        :raises DriverError: if the run ends early
+        """
+        opened = stream_of(call or self.stream, duration_s=duration_s, messages=messages)
+        alpha = self._next_alpha()
+        ready = len(self.backends())
+        if streams is None:
+            settings = self.settings
+            streams = calls_needed(
+                max(2, ready), alpha=alpha / 2.0, power=settings.power, skew=settings.skew
+            )
+        kept_open = _given("streams", streams, 1)
+        run = self._start(
+            calls=0,
+            channels=channels,
+            concurrency=kept_open,
+            rate_per_s=None,
+            backends=ready,
+            call=opened,
+        )
+
+        def freeze(run: DriverRun, ended_at_s: float | None) -> Traffic:
+            traffic = self._freeze(run, ended_at_s, alpha=alpha, channels=channels)
+            return replace(
+                traffic,
+                streams=run.streams(),
+                streams_kept_open=kept_open,
+                stream_duration_s=opened.duration_s,
+                streams_until_s=running.stopping_at_s,
+            )
+
+        running = RunningTraffic(run, freeze)
+        try:
+            run.wait_streams(kept_open, _OPENING_S)
+            yield running
+        except BaseException:
+            run.cancel()
+            raise
+        running.stop()
+
     def _start(
         self,
         *,
@@ -291,6 +357,7 @@ class Grpclb:
         rate_per_s: float | None,
         backends: int,
         report_interval_s: float = 0.0,
+        call: CallTemplate | None = None,
     ) -> DriverRun:
         settings = self.settings
         self._picker.settle(self.backends)
@@ -298,7 +365,7 @@ class Grpclb:
 
         plan = Plan(
             target=self.target,
-            call=self.call,
+            call=call or self.call,
             channels=_given("channels", channels, settings.channels),
             concurrency=_given("concurrency", concurrency, settings.concurrency),
             rate_per_s=rate_per_s,

@@ -42,12 +42,15 @@ def install(
     call: CallTemplate,
     outside: OutsideDriver,
     run: str,
+    stream: CallTemplate | None = None,
     observer: Callable[[Verdict], None] | None = None,
 ) -> Grpclb:
     """Put backends, strategy and driver into *namespace* and wait until all of them are ready.
 
     :param stack: takes what must be closed afterwards; objects in the namespace go with it
     :param manifests: the backends: one Deployment and what it needs
+    :param call: what is sent
+    :param stream: what is opened where streams are asked for; the call if not given
     :param outside: sends the calls where they come from outside the cluster
     :param run: label of all that the run makes
     :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
@@ -131,6 +134,7 @@ def install(
         deployment=deployment,
         driver=driver,
         call=call,
+        stream=stream or call,
         target=target,
         timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
         components=others,

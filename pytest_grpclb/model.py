@@ -7,13 +7,18 @@ the test process, whichever pod it was taken in.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_grpclb.verdicts import Alarm, Outcome, Rebalance, Verdict
+
 __all__ = [
+    "CHANGES",
     "Alarm",
     "Backend",
+    "CallKind",
     "CallTemplate",
     "Calls",
     "Connection",
@@ -27,6 +32,7 @@ __all__ = [
     "Rebalance",
     "Redirect",
     "Service",
+    "Stream",
     "Target",
     "Timers",
     "Traffic",
@@ -80,9 +86,20 @@ class Target:
     """Certificates of who vouches for the server, PEM; None: plaintext."""
 
 
+class CallKind(enum.Enum):
+    """Who sends how many messages in a call.
+
+    :source: gRPC, "Core concepts, architecture and lifecycle"
+    """
+
+    UNARY = "unary"
+    SERVER_STREAMING = "server streaming"
+    BIDIRECTIONAL_STREAMING = "bidirectional streaming"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTemplate:
-    """One unary call: a method name and request bytes."""
+    """One call: a method name and request bytes."""
 
     method: str
     request: bytes = b""
@@ -91,6 +108,14 @@ class CallTemplate:
     backend_key: str = "grpclb-backend"
     """Response metadata key that names the pod that answered: by its UID, or its address with or
     without a port, as proxies tell it."""
+    kind: CallKind = CallKind.UNARY
+    message_interval_s: float | None = None
+    """Bidirectional streaming: between two messages that the client sends, each of them the
+    request; None: it sends one only."""
+    messages: int | None = None
+    """A stream ends after so many: sent, if it is bidirectional, else received; None: not so."""
+    duration_s: float | None = None
+    """A stream ends so long after its first answer; None: not so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +157,18 @@ class EventKind(enum.Enum):
     RESOLVED = "resolved"
     CONNECTION_OPENED = "connection opened"
     CONNECTION_CLOSED = "connection closed"
+
+
+CHANGES = frozenset(
+    {
+        EventKind.SCALE,
+        EventKind.KILL,
+        EventKind.RESTART,
+        EventKind.MAKE_UNREADY,
+        EventKind.MAKE_READY,
+    }
+)
+"""What is done to the pods; all else follows from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,15 +264,30 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
-    """The watch that was kept on a run, to end it as soon as its spread is certain to be skewed."""
+class Stream:
+    """One call of many messages, from its opening to its end, if it has ended."""
 
-    alpha: float
-    """Probability that it ever cried out over an even spread."""
-    raised_after: int | None = None
-    """Answered calls, in the order of sending, after which a skew was certain; None: it never was.
+    sequence: int
+    """Order of opening, from 0; of the same stream among the calls, once it has ended."""
+    channel: int
+    sent_s: float
+    opened_s: float | None
+    """When the first answer came; None: none came before it ended."""
+    backend: str = ""
+    """What the backend called itself (pod UID); empty: nothing named it."""
+    ended_s: float | None = None
+    """None: it is open."""
+    status: int | None = None
+    """gRPC status code; 0 is OK, also of one that the client ended as planned."""
+    messages_sent: int | None = None
+    messages_received: int | None = None
+    """Known when it has ended."""
 
-    Calls that were under way by then are in the traffic as well."""
+    def is_open(self, at_s: float) -> bool:
+        """Return whether it had been answered, and had not ended, at a moment."""
+        if self.opened_s is None or self.opened_s > at_s:
+            return False
+        return self.ended_s is None or self.ended_s > at_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +312,7 @@ class Traffic:
     resolved: tuple[str, ...] = ()
     """Addresses that the client's channels knew at the end."""
     failures: tuple[Failure, ...] = ()
-    """Details of failed calls; at most 20 of each status."""
+    """Details of failed calls; at most 1000 of each status."""
     events: tuple[Event, ...] = ()
     timers: Timers | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -272,6 +324,14 @@ class Traffic:
     skew: float = 1.5
     alarm: Alarm | None = None
     """None: nothing could end the run early, so that its number of calls is nobody's choice."""
+    streams: tuple[Stream, ...] = ()
+    """In the order of their opening. Those that have ended are among the calls as well."""
+    streams_kept_open: int | None = None
+    """How many streams the client keeps open at a time; None: that is not what it does."""
+    stream_duration_s: float | None = None
+    """After which the client ends a stream; None: it does not."""
+    streams_until_s: float | None = None
+    """When the client began to end its streams, to stop; None: it has not."""
     observer: Callable[[Verdict], None] | None = field(default=None, compare=False, repr=False)
     """Told of every verdict on this traffic, so that reports can show it."""
 
@@ -291,75 +351,17 @@ class Traffic:
                 counts[identity] = counts.get(identity, 0) + answered
         return counts
 
+    def open_streams(self, at_s: float | None = None) -> dict[str, int]:
+        """Return how many streams each backend has open, by UID; 0 where there is none.
 
-class Outcome(enum.Enum):
-    """What the numbers allow one to say."""
+        Strangers, identities of no known backend, are there under what they called themselves.
 
-    EVEN = "EVEN"
-    SKEWED = "SKEWED"
-    INCONCLUSIVE = "INCONCLUSIVE"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A statement on a spread, with the error rates that it holds at."""
-
-    outcome: Outcome
-    counts: Mapping[str, int]
-    """Calls by backend UID."""
-    calls: int
-    """N: answered calls that the verdict is about."""
-    backends: int
-    """K: backends that should have shared them."""
-    alpha: float
-    """Probability of SKEWED where the spread is even; 0.0 for the exact round-robin bound."""
-    power: float
-    detectable_skew: float
-    """Smallest multiple of its fair share at which one hot backend is found out with ``power``."""
-    needed_calls: int
-    test: str
-    reason: str
-    fair_shares: Mapping[str, float] = field(default_factory=dict)
-    """What fraction of the calls each backend should get; who is missing: 1/K."""
-    certain_after: int | None = None
-    """Calls after which a skew was certain, so that no more were needed; None: it took them all."""
-
-    @property
-    def max_over_mean(self) -> float:
-        """Return the busiest backend's calls over the mean."""
-        return max(self.counts.values()) * len(self.counts) / self.calls if self.calls else 0.0
-
-    @property
-    def min_over_mean(self) -> float:
-        """Return the idlest backend's calls over the mean."""
-        return min(self.counts.values()) * len(self.counts) / self.calls if self.calls else 0.0
-
-    @property
-    def jain(self) -> float:
-        """Return Jain's fairness index: 1 is even, 1/K is one backend for all.
-
-        :source: Jain, Chiu, Hawe, DEC-TR-301 (1984)
+        :param at_s: at this moment; at the last one before the client stopped, if not given
         """
-        squares = sum(count * count for count in self.counts.values())
-        return self.calls**2 / (len(self.counts) * squares) if squares else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rebalance:
-    """How traffic moved to a changed set of pods."""
-
-    verdict: Verdict
-    """On the calls sent after every pod's change had shown."""
-    changed_at_s: float
-    """When the change was asked for."""
-    deadline_s: float
-    """Seconds that the strategy's timers allow from the moment an endpoint changed."""
-    first_call_s: Mapping[str, float]
-    """By UID of each new pod: seconds from its endpoint's readiness to its first answer."""
-    last_call_s: Mapping[str, float]
-    """By UID of each removed pod: seconds from its endpoint's removal to the last call sent to it;
-    0.0: none was sent after the removal."""
-    converged_s: float
-    """Seconds from ``changed_at_s`` to the first window after which every later one was even."""
-    excused_failures: int = 0
-    """Calls that failed while a pod was being killed, and so count against nobody."""
+        if at_s is None:
+            at_s = math.inf if self.streams_until_s is None else self.streams_until_s
+        counts = {backend.uid: 0 for backend in self.backends}
+        for stream in self.streams:
+            if stream.is_open(at_s):
+                counts[stream.backend] = counts.get(stream.backend, 0) + 1
+        return counts

@@ -27,6 +27,7 @@ from pytest_grpclb.fixtures import (
     grpclb_service,
     grpclb_settings,
     grpclb_strategy,
+    grpclb_stream,
 )
 from pytest_grpclb.options import add_options, apply_marker, read_options, selected
 
@@ -45,6 +46,7 @@ __all__ = [
     "grpclb_service",
     "grpclb_settings",
     "grpclb_strategy",
+    "grpclb_stream",
 ]
 
 pytest.register_assert_rewrite("pytest_grpclb.asserts", "pytest_grpclb.conformance")
@@ -155,26 +157,28 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    """Show every verdict of the run, a row per strategy and test, and what was kept."""
+    """Show the verdicts of the run, a row per strategy and test, and what was kept."""
     notes: list[str] = config.stash[NOTES]
     if notes:
         terminalreporter.section("gRPC load balancing: clusters")
         for note in dict.fromkeys(notes):
             terminalreporter.write_line(note)
-    rows = [
-        value
+    reports = (
+        report
         for reports in terminalreporter.stats.values()
         for report in reports
         if getattr(report, "when", "") == "call"
-        for name, value in report.user_properties
-        if name == VERDICT_PROPERTY
+    )
+    tests = [
+        [value for name, value in report.user_properties if name == VERDICT_PROPERTY]
+        for report in reports
     ]
-    if not rows:
+    if not any(tests):
         return
     from pytest_grpclb.report import format_summary
 
     terminalreporter.section("gRPC load balancing")
-    terminalreporter.write(format_summary(rows))
+    terminalreporter.write(format_summary(tests))
 
 
 def _save_artifacts(directory: Path, item: pytest.Item, failure: str) -> Path | None:

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.model import Alarm, Mechanism
+from pytest_grpclb.model import Alarm, CallKind, Mechanism
 from pytest_grpclb.statistics import SkewAlarm, round_robin_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pytest_grpclb.driver import DriverRun
-    from pytest_grpclb.model import Traffic
+    from pytest_grpclb.model import CallTemplate, Traffic
 
-__all__ = ["RunningTraffic", "SkewWatch", "end_when_skewed"]
+__all__ = ["RunningTraffic", "SkewWatch", "end_when_skewed", "stream_of"]
 
 _LOOK_S = 1.0
 """Reports come every few milliseconds; should none come, the pods are still looked at so often."""
+
+
+def stream_of(
+    call: CallTemplate, *, duration_s: float | None, messages: int | None
+) -> CallTemplate:
+    """Return *call* with an end as given, or as it has one itself.
+
+    :raises ValueError: if it is unary, or a number is not above 0
+    """
+    if call.kind is CallKind.UNARY:
+        raise ValueError(
+            f"call: {call.method!r} is unary; a stream has kind=CallKind.SERVER_STREAMING or "
+            "kind=CallKind.BIDIRECTIONAL_STREAMING"
+        )
+    if duration_s is not None and not (duration_s > 0 and math.isfinite(duration_s)):
+        raise ValueError(f"duration_s must be above 0, got {duration_s!r}; None: without an end")
+    if messages is not None and messages < 1:
+        raise ValueError(f"messages must be 1 or more, got {messages!r}; None: without an end")
+    return replace(
+        call,
+        duration_s=call.duration_s if duration_s is None else duration_s,
+        messages=call.messages if messages is None else messages,
+    )
 
 
 class RunningTraffic:
@@ -28,6 +53,8 @@ class RunningTraffic:
     ) -> None:
         self._run, self._freeze = run, freeze
         self._ended_at_s: float | None = None
+        self.stopping_at_s: float | None = None
+        """When the client was asked to stop; None: it was not."""
 
     def snapshot(self) -> Traffic:
         """Return the calls reported so far and all that happened meanwhile.
@@ -52,9 +79,12 @@ class RunningTraffic:
     def stop(self) -> Traffic:
         """Send no further call, wait for those in flight and return all of them; safe to repeat.
 
+        Streams are ended.
+
         :raises DriverError: if the run ended early or does not end
         """
         if self._ended_at_s is None:
+            self.stopping_at_s = time.monotonic()
             self._run.stop()
             self._ended_at_s = time.monotonic()
         return self.snapshot()

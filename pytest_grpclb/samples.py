@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.model import CallTemplate
+from pytest_grpclb.model import CallKind, CallTemplate
 from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
 if TYPE_CHECKING:
     from pytest_grpclb.settings import Settings
 
-__all__ = ["GREETER_CALL", "greeter_values"]
+__all__ = ["GREETER_CALL", "GREETER_SERVER_STREAM", "GREETER_STREAM", "greeter_values"]
 
 GREETER_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
 """An empty request is a valid HelloRequest."""
 
+GREETER_STREAM = CallTemplate(
+    method="/helloworld.Greeter/SayHelloBidiStream",
+    kind=CallKind.BIDIRECTIONAL_STREAMING,
+    message_interval_s=1.0,
+)
+GREETER_SERVER_STREAM = CallTemplate(
+    method="/helloworld.Greeter/SayHelloStreamReply", kind=CallKind.SERVER_STREAMING
+)
 _PRE_STOP_S = 5
 """What it takes until endpoints are known everywhere but to DNS."""
 _ENDING_S = 25

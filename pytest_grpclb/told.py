@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.client_events import changes
-from pytest_grpclb.model import UNKNOWN_BACKEND, Calls, Connection, Event, Failure
+from pytest_grpclb.model import UNKNOWN_BACKEND, Calls, Connection, Event, Failure, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,10 @@ class _Columns:
     backend: array[int] = field(default_factory=lambda: array("l"))
     status: array[int] = field(default_factory=lambda: array("L"))
     identities: list[str] = field(default_factory=list)
+    messages: list[tuple[int, int]] = field(default_factory=list)
+    """Sent and received, where calls are streams."""
+    opened: dict[int, tuple[int, float, float, int]] = field(default_factory=dict)
+    """Of each stream that was answered, by its sequence number: channel, sent, opened, backend."""
 
 
 class Told:
@@ -101,7 +105,9 @@ class Told:
 
     def _take_columns(self, message: pb.Columns) -> None:
         columns = self._columns
-        _check_columns(message, known=len(columns.identities) + len(message.identities))
+        known = len(columns.identities) + len(message.identities)
+        _check_columns(message, known=known)
+        _check_opened(message, known=known)
         columns.sequence.extend(message.sequence)
         columns.channel.extend(message.channel)
         columns.sent_s.extend(message.sent_s)
@@ -109,6 +115,10 @@ class Told:
         columns.backend.extend(message.backend)
         columns.status.extend(message.status)
         columns.identities.extend(message.identities)
+        columns.messages.extend(zip(message.messages_sent, message.messages_received, strict=True))
+        told = message.opened
+        rows = zip(told.channel, told.sent_s, told.opened_s, told.backend, strict=True)
+        columns.opened.update(zip(told.sequence, rows, strict=True))
         self._failures.extend(
             Failure(sequence=each.sequence, status=each.status, details=each.details)
             for each in message.failures
@@ -130,6 +140,11 @@ class Told:
         return len(self._columns.sequence)
 
     @property
+    def news(self) -> int:
+        """How much was told so far: of calls that they ended, of streams that they opened, too."""
+        return len(self) + len(self._columns.opened)
+
+    @property
     def started_at_s(self) -> float:
         """When counting began, on the reader's clock."""
         assert self.started is not None
@@ -148,6 +163,37 @@ class Told:
             identities=tuple(map(self._identify, columns.identities)),
         )
 
+    def streams(self) -> tuple[Stream, ...]:
+        """Return the streams told so far, in the order of their opening, on the reader's clock."""
+        columns, offset_s = self._columns, self._clock_offset_s or 0.0
+        identities = ["", *map(self._identify, columns.identities)]
+        found = {
+            sequence: Stream(
+                sequence=sequence,
+                channel=channel,
+                sent_s=sent_s + offset_s,
+                opened_s=opened_s + offset_s,
+                backend=identities[backend + 1],
+            )
+            for sequence, (channel, sent_s, opened_s, backend) in columns.opened.items()
+        }
+        # Unary calls have no messages: nothing is found then.
+        for row, (sent, received) in enumerate(columns.messages):
+            sequence = columns.sequence[row]
+            opened = columns.opened.get(sequence)
+            found[sequence] = Stream(
+                sequence=sequence,
+                channel=columns.channel[row],
+                sent_s=columns.sent_s[row] + offset_s,
+                opened_s=None if opened is None else opened[2] + offset_s,
+                backend=identities[columns.backend[row] + 1],
+                ended_s=columns.done_s[row] + offset_s,
+                status=columns.status[row],
+                messages_sent=sent,
+                messages_received=received,
+            )
+        return tuple(found[sequence] for sequence in sorted(found))
+
     def answered(self, start: int) -> list[tuple[int, str | None]]:
         """Return sequence number and backend of the calls told so far, from row *start* on.
 
@@ -164,7 +210,7 @@ class Told:
         ]
 
     def failures(self) -> tuple[Failure, ...]:
-        """Return the details of failed calls; at most 20 of each status."""
+        """Return the details of failed calls; at most 1000 of each status."""
         return tuple(self._failures)
 
     def client_view(self) -> ClientView:
@@ -224,3 +270,34 @@ def _check_columns(message: pb.Columns, *, known: int) -> None:
             )
         if not UNKNOWN_BACKEND <= backend < known:
             raise NonsenseError(f"call {sequence} names backend {backend} of {known}")
+
+
+def _check_opened(message: pb.Columns, *, known: int) -> None:
+    """Raise unless every stream has all its columns, and a backend that was named.
+
+    :param known: identities told so far
+    """
+    ended = len(message.sequence)
+    counted = {len(message.messages_sent), len(message.messages_received)}
+    if counted not in ({0}, {ended}):
+        raise NonsenseError(
+            f"its columns differ in length: sequence {ended}, messages_sent "
+            f"{len(message.messages_sent)}, messages_received {len(message.messages_received)}"
+        )
+    opened = message.opened
+    lengths = {
+        name: len(getattr(opened, name))
+        for name in ("sequence", "channel", "sent_s", "opened_s", "backend")
+    }
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise NonsenseError(f"its columns of opened streams differ in length: {told}")
+    rows = zip(opened.sequence, opened.sent_s, opened.opened_s, opened.backend, strict=True)
+    for sequence, sent_s, opened_s, backend in rows:
+        if not opened_s >= sent_s:
+            raise NonsenseError(
+                f"stream {sequence} was sent at {sent_s} s and answered at {opened_s} s on its "
+                "clock, which stepped back"
+            )
+        if not UNKNOWN_BACKEND <= backend < known:
+            raise NonsenseError(f"stream {sequence} names backend {backend} of {known}")

@@ -18,11 +18,13 @@ from pytest_grpclb.asserts.spread import (
     assert_share,
     assert_weighted_spread,
 )
+from pytest_grpclb.asserts.streams import assert_even_streams, assert_streams_stay
 
 __all__ = [
     "IngressEntrance",
     "LiveTraffic",
     "assert_even_spread",
+    "assert_even_streams",
     "assert_ingress_reachable",
     "assert_no_calls_to",
     "assert_no_failed_calls",
@@ -30,6 +32,7 @@ __all__ = [
     "assert_rebalanced",
     "assert_redirects_to_https",
     "assert_share",
+    "assert_streams_stay",
     "assert_tls_terminated",
     "assert_weighted_spread",
     "rebalance_deadline_s",

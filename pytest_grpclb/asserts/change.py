@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.failures import excused_failures
 from pytest_grpclb.asserts.spread import AGE_JITTER, conclude
-from pytest_grpclb.model import EventKind, Mechanism, Outcome, Rebalance, Verdict
+from pytest_grpclb.model import CHANGES, Mechanism, Outcome, Rebalance, Verdict
 from pytest_grpclb.statistics import (
     answers,
     calls_needed,
@@ -34,16 +34,6 @@ if TYPE_CHECKING:
     from pytest_grpclb.statistics import Answer
 
 __all__ = ["Look", "rebalance_deadline_s"]
-
-CHANGES = frozenset(
-    {
-        EventKind.SCALE,
-        EventKind.KILL,
-        EventKind.RESTART,
-        EventKind.MAKE_UNREADY,
-        EventKind.MAKE_READY,
-    }
-)
 
 
 def rebalance_deadline_s(timers: Timers, *, slack_s: float) -> float:

@@ -255,7 +255,7 @@ def _failures(calls: Calls) -> tuple[Failure, ...]:
     kept = []
     told = dict.fromkeys(_FAILURES, 0)
     for sequence, status in zip(calls.sequence, calls.status, strict=True):
-        # As the driver does: details of at most 20 calls of each status.
+        # The driver, too, tells details of so many of each status only; here few, to be met often.
         if status and told[status] < 20:
             told[status] += 1
             kept.append(Failure(sequence=sequence, status=status, details=_FAILURES[status]))

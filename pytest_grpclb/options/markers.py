@@ -42,7 +42,7 @@ def _truth(name: str, value: object) -> bool:
 _MARKER_KEYS: Mapping[str, _Check] = {
     "replicas": _count,
     "max_connection_age_s": _positive_or_none,
-    "max_connection_age_grace_s": _positive,
+    "max_connection_age_grace_s": _positive_or_none,
     "min_resolution_interval_s": _positive,
     "channels": _count,
     "concurrency": _count,

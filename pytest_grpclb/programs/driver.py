@@ -14,6 +14,7 @@ from pytest_grpclb._pb import driver_pb2
 from pytest_grpclb.programs import channels, serving
 from pytest_grpclb.programs.load import Caller, Load
 from pytest_grpclb.programs.plan import PlanError, checked
+from pytest_grpclb.programs.streams import StreamCaller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,7 +93,8 @@ class Driver:
             raise
         _LOG.info("run: %d calls to %s", plan.calls, plan.target)
         async with channels.opened(plan) as opened:
-            load = Load(plan, Caller([each.channel for each in opened], plan.call))
+            caller = StreamCaller if plan.call.HasField("stream") else Caller
+            load = Load(plan, caller([each.channel for each in opened], plan.call))
             self._loads.add(load)
             try:
                 async with asyncio.TaskGroup() as tasks:

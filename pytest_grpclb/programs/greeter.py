@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc._cython import cygrpc
@@ -21,6 +21,9 @@ from grpc_reflection.v1alpha import reflection
 
 from pytest_grpclb._pb import helloworld_pb2
 from pytest_grpclb.programs import serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 SERVICE = "helloworld.Greeter"
 _LOG = logging.getLogger(__name__)
@@ -42,6 +45,14 @@ def main(argv: list[str]) -> int:
         help="wait so long before each answer",
     )
     flags.add_argument(
+        "--stream-interval-ms",
+        type=_delay_s,
+        default=1.0,
+        dest="stream_interval_s",
+        metavar="MS",
+        help="wait so long between two greetings of SayHelloStreamReply (default: 1000)",
+    )
+    flags.add_argument(
         "--tls",
         type=Path,
         metavar="DIRECTORY",
@@ -50,7 +61,7 @@ def main(argv: list[str]) -> int:
     options = flags.parse_args(argv)
     serving.start_log()
     credentials = None if options.tls is None else _credentials(options.tls)
-    asyncio.run(_serve(options.port, options.delay_s, credentials))
+    asyncio.run(_serve(options, credentials))
     return 0
 
 
@@ -81,10 +92,19 @@ def _delay_s(text: str) -> float:
 
 
 class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Names the pod, and how it was reached, in the initial metadata of every unary answer."""
+    """Names the pod, and how it was reached, in the initial metadata of the answers.
+
+    It sees to unary answers of every service; streams of the greeter call `name`.
+    """
 
     def __init__(self, *, uid: str, name: str) -> None:
         self._metadata = (("grpclb-backend", uid), ("grpclb-backend-name", name))
+
+    async def name(self, context: Any) -> None:
+        """Send the initial metadata of an answer."""
+        secured = context.auth_context().get("transport_security_type") == [b"ssl"]
+        transport = ("grpclb-transport", "tls" if secured else "plaintext")
+        await context.send_initial_metadata((*self._metadata, transport))
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
@@ -92,9 +112,7 @@ class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return handler
 
         async def answer(request: Any, context: Any) -> Any:
-            secured = context.auth_context().get("transport_security_type") == [b"ssl"]
-            transport = ("grpclb-transport", "tls" if secured else "plaintext")
-            await context.send_initial_metadata((*self._metadata, transport))
+            await self.name(context)
             return await handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(
@@ -102,7 +120,55 @@ class _Identity(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         )
 
 
-async def _serve(port: int, delay_s: float, credentials: Any) -> None:
+class _Greeter:
+    """The methods of the service."""
+
+    def __init__(
+        self, pod: str, identity: _Identity, *, delay_s: float, stream_interval_s: float
+    ) -> None:
+        self._pod, self._identity = pod, identity
+        self._delay_s, self._stream_interval_s = delay_s, stream_interval_s
+
+    def handlers(self) -> dict[str, Any]:
+        """Return the handler of each method, by its name."""
+        codec = {
+            "request_deserializer": helloworld_pb2.HelloRequest.FromString,
+            "response_serializer": helloworld_pb2.HelloReply.SerializeToString,
+        }
+        return {
+            "SayHello": grpc.unary_unary_rpc_method_handler(self._say_hello, **codec),
+            "SayHelloStreamReply": grpc.unary_stream_rpc_method_handler(
+                self._say_hello_stream_reply, **codec
+            ),
+            "SayHelloBidiStream": grpc.stream_stream_rpc_method_handler(
+                self._say_hello_bidi_stream, **codec
+            ),
+        }
+
+    async def _say_hello(
+        self, request: helloworld_pb2.HelloRequest, _context: Any
+    ) -> helloworld_pb2.HelloReply:
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        return helloworld_pb2.HelloReply(message=f"Hello {request.name} from {self._pod}")
+
+    async def _say_hello_stream_reply(
+        self, request: helloworld_pb2.HelloRequest, context: Any
+    ) -> AsyncIterator[helloworld_pb2.HelloReply]:
+        await self._identity.name(context)
+        while True:
+            yield await self._say_hello(request, context)
+            await asyncio.sleep(self._stream_interval_s)
+
+    async def _say_hello_bidi_stream(
+        self, requests: AsyncIterator[helloworld_pb2.HelloRequest], context: Any
+    ) -> AsyncIterator[helloworld_pb2.HelloReply]:
+        await self._identity.name(context)
+        async for request in requests:
+            yield await self._say_hello(request, context)
+
+
+async def _serve(options: argparse.Namespace, credentials: Any) -> None:
     told = serving.ending()
     pod = os.environ.get("POD_NAME") or socket.gethostname()
     age_s = serving.seconds_from_environment("GRPC_MAX_CONNECTION_AGE")
@@ -110,28 +176,18 @@ async def _serve(port: int, delay_s: float, credentials: Any) -> None:
     drain_s = serving.seconds_from_environment("GRPCLB_DRAIN_S") or _DRAIN_S
 
     # Without so_reuseport=0 a second greeter on the same port would silently share its calls.
-    options = [("grpc.so_reuseport", 0), ("grpc.enable_channelz", 1)]
+    arguments = [("grpc.so_reuseport", 0), ("grpc.enable_channelz", 1)]
     if age_s is not None:
-        options.append(("grpc.max_connection_age_ms", round(age_s * 1000)))
+        arguments.append(("grpc.max_connection_age_ms", round(age_s * 1000)))
     if grace_s is not None:
-        options.append(("grpc.max_connection_age_grace_ms", round(grace_s * 1000)))
+        arguments.append(("grpc.max_connection_age_grace_ms", round(grace_s * 1000)))
     identity = _Identity(uid=os.environ.get("POD_UID") or pod, name=pod)
-    server = grpc.aio.server(interceptors=[identity], options=options)
-
-    async def say_hello(
-        request: helloworld_pb2.HelloRequest, _context: Any
-    ) -> helloworld_pb2.HelloReply:
-        if delay_s:
-            await asyncio.sleep(delay_s)
-        return helloworld_pb2.HelloReply(message=f"Hello {request.name} from {pod}")
-
-    greet = grpc.unary_unary_rpc_method_handler(
-        say_hello,
-        request_deserializer=helloworld_pb2.HelloRequest.FromString,
-        response_serializer=helloworld_pb2.HelloReply.SerializeToString,
+    server = grpc.aio.server(interceptors=[identity], options=arguments)
+    greeter = _Greeter(
+        pod, identity, delay_s=options.delay_s, stream_interval_s=options.stream_interval_s
     )
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE, {"SayHello": greet}),)
+        (grpc.method_handlers_generic_handler(SERVICE, greeter.handlers()),)
     )
     state = await serving.add_health(server, SERVICE)
     channelz.add_channelz_servicer(server)
@@ -144,7 +200,7 @@ async def _serve(port: int, delay_s: float, credentials: Any) -> None:
         ),
         server,
     )
-    address = serving.listen(server, port, credentials)
+    address = serving.listen(server, options.port, credentials)
     await server.start()
     _LOG.info("listening on %s", address)
     await told.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from pytest_grpclb.programs.columns import Recorder
+from pytest_grpclb.programs.streams import StreamCaller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 # Between a failed warm-up call and the next: a server that refuses at once is not hammered.
 _WARM_UP_PAUSE_S = 0.02
+
+# Between a failed stream and the one in its place: a client that is as eager as that is no attack.
+_REOPEN_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,22 +79,24 @@ class Caller:
 class Load:
     """Sends the calls of one plan and has those that count recorded."""
 
-    def __init__(self, plan: driver_pb2.Plan, caller: Caller) -> None:
+    def __init__(self, plan: driver_pb2.Plan, caller: Caller | StreamCaller) -> None:
         self.recorder = Recorder()
         self.error = ""
         self._plan = plan
         self._call = caller
         self._numbers = iter(range(plan.calls)) if plan.calls else itertools.count()
         self._stopping = False
+        self._stopped = asyncio.Event()
         self._interruptible: list[asyncio.Task[None]] = []
 
     def stop(self, error: str = "") -> None:
-        """Send no further call; those in flight still finish and are recorded.
+        """Send no further call, and end streams; what is in flight still finishes and is recorded.
 
         :param error: why, if the run did not want it so
         """
         self.error = self.error or error
         self._stopping = True
+        self._stopped.set()
         for task in self._interruptible:
             task.cancel()
 
@@ -176,6 +183,9 @@ class Load:
 
     async def _counted(self, sequence: int, channel: int) -> None:
         sent_s = time.monotonic()
+        if isinstance(self._call, StreamCaller):
+            await self._counted_stream(self._call, sequence, channel, sent_s)
+            return
         backend, code, details = await self._call(channel)
         self.recorder.record(
             sequence,
@@ -186,3 +196,30 @@ class Load:
             status=code.value[0],
             details=details,
         )
+
+    async def _counted_stream(
+        self, caller: StreamCaller, sequence: int, channel: int, sent_s: float
+    ) -> None:
+        def opened(backend: str | None) -> None:
+            self.recorder.record_opened(
+                sequence, channel, sent_s=sent_s, opened_s=time.monotonic(), backend=backend
+            )
+
+        # The first streams end one after the other: else all of them would end at once, and nobody
+        # would be open then. Those in their places take turns from there on.
+        together = self._plan.closed.concurrency
+        part = min(1.0, (sequence + 1) / together) if together else 1.0
+        ended = await caller.follow(channel, opened, self._stopped, part=part)
+        self.recorder.record(
+            sequence,
+            channel,
+            sent_s=sent_s,
+            done_s=time.monotonic(),
+            backend=ended.backend,
+            status=ended.code.value[0],
+            details=ended.details,
+            messages=(ended.sent, ended.received),
+        )
+        if ended.code is not grpc.StatusCode.OK:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), _REOPEN_PAUSE_S)

@@ -43,6 +43,8 @@ def checked(request: driver_pb2.RunRequest) -> driver_pb2.Plan:
     _check_dialling(plan)
     _check_call(plan.call)
     _check_load(plan)
+    if plan.call.HasField("stream"):
+        _check_stream(plan)
     return plan
 
 
@@ -97,6 +99,39 @@ def _check_call(call: driver_pb2.Call) -> None:
     if call.backend_key and not _METADATA_KEY.fullmatch(call.backend_key):
         raise PlanError(
             "call.backend_key", call.backend_key, expected="lower-case letters, digits, _ . -"
+        )
+
+
+def _check_stream(plan: driver_pb2.Plan) -> None:
+    stream = plan.call.stream
+    if stream.interval_s:
+        _within("call.stream.interval_s", stream.interval_s, 0.001, MAX_S, unit="s")
+        if not stream.bidirectional:
+            raise PlanError(
+                "call.stream.interval_s",
+                stream.interval_s,
+                expected="0, since the client of a server stream sends one message",
+            )
+    if stream.duration_s:
+        _within("call.stream.duration_s", stream.duration_s, 0.001, MAX_S, unit="s")
+    if stream.bidirectional and stream.messages > 1 and not stream.interval_s:
+        raise PlanError(
+            "call.stream.interval_s",
+            stream.interval_s,
+            expected=f"a pace, since call.stream.messages is {stream.messages}",
+        )
+    has_end = stream.duration_s or stream.messages
+    if plan.calls and not has_end:
+        raise PlanError(
+            "calls",
+            plan.calls,
+            expected="0, since the streams have no end (call.stream.messages, .duration_s)",
+        )
+    if plan.WhichOneof("load") == "open" and not has_end:
+        raise PlanError(
+            "load",
+            "open",
+            expected="closed, since the streams have no end (call.stream.messages, .duration_s)",
         )
 
 

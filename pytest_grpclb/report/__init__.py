@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_grpclb.report.diagnosis import diagnose
+from pytest_grpclb.report.streams import ended_streams, stream_table
 from pytest_grpclb.report.summary import bars, format_summary, summary_row
 from pytest_grpclb.report.tables import client_view, failed_calls, pod_name, pod_table, timeline
 from pytest_grpclb.report.verdicts import format_failure, format_verdict_line
@@ -11,12 +12,14 @@ __all__ = [
     "bars",
     "client_view",
     "diagnose",
+    "ended_streams",
     "failed_calls",
     "format_failure",
     "format_summary",
     "format_verdict_line",
     "pod_name",
     "pod_table",
+    "stream_table",
     "summary_row",
     "timeline",
 ]

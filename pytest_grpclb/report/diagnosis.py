@@ -65,6 +65,23 @@ def _still_called(traffic: Traffic, verdict: Verdict) -> str:
     return ""
 
 
+def _long_streams(traffic: Traffic, verdict: Verdict) -> str:
+    came_s = [
+        backend.ready_at_s
+        for backend in _idle(traffic, verdict)
+        if backend.ready_at_s is not None and backend.ready_at_s > traffic.started_at_s
+    ]
+    if traffic.streams_kept_open is None or not came_s:
+        return ""
+    if any((stream.opened_s or 0.0) >= min(came_s) for stream in traffic.streams):
+        return ""
+    return (
+        "a stream stays on its connection for as long as it is open, and none has ended since the "
+        f"{plural(len(came_s), 'new pod')} came; let client or server end streams after a time, "
+        "and open them again (duration_s)"
+    )
+
+
 def _pinned_connections(traffic: Traffic, verdict: Verdict) -> str:
     if traffic.mechanism is not Mechanism.CONNECTION:
         return ""
@@ -231,6 +248,7 @@ _CAUSES: tuple[Callable[[Traffic, Verdict], str], ...] = (
     _too_few,
     _strangers,
     _still_called,
+    _long_streams,
     _pinned_connections,
     _proxy_with_one_host,
     _one_address,

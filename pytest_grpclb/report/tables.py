@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.model import UNKNOWN_BACKEND, EventKind
+from pytest_grpclb.model import CHANGES, UNKNOWN_BACKEND, EventKind
 from pytest_grpclb.statistics import first_answers
 
 if TYPE_CHECKING:
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATUS_NAMES",
+    "after_event",
     "client_view",
     "failed_calls",
     "format_table",
+    "moment",
     "opened_connections",
     "pod_name",
     "pod_table",
+    "status_name",
     "timeline",
 ]
 
@@ -67,10 +71,13 @@ def pod_name(traffic: Traffic, uid: str) -> str:
 def pod_table(traffic: Traffic, verdict: Verdict) -> str:
     """Return one line per pod: what it got of the calls that the verdict is about, and when."""
     first = first_answers(traffic.calls)
+    for stream in traffic.streams:
+        if stream.opened_s is not None:
+            first[stream.backend] = min(first.get(stream.backend, math.inf), stream.opened_s)
     known = {backend.uid: backend for backend in traffic.backends}
     header: tuple[str, ...] = (
         "pod",
-        "calls",
+        "calls" if traffic.streams_kept_open is None else "streams",
         "share",
         "x fair",
         "conns",
@@ -89,9 +96,9 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
                 f"{share:.1%}",
                 _times_fair(share, verdict.fair_shares.get(uid, 1.0 / verdict.backends)),
                 _connections_of(traffic, backend),
-                _moment(traffic, first[uid]) if uid in first else "never",
-                _moment(traffic, backend.ready_at_s) if backend else "-",
-                _moment(traffic, backend.removed_at_s) if backend else "-",
+                moment(traffic, first[uid]) if uid in first else "never",
+                moment(traffic, backend.ready_at_s) if backend else "-",
+                moment(traffic, backend.removed_at_s) if backend else "-",
             )
         )
     if all(row[-1] == "-" for row in rows):
@@ -139,7 +146,7 @@ def timeline(traffic: Traffic) -> str:
     connections = _describe_connections(traffic)
     if len(moments) + len(connections) <= _TIMELINE_LINES:
         moments += connections
-    lines = [f"{_moment(traffic, at_s)}  {what}" for at_s, what in sorted(moments)]
+    lines = [f"{moment(traffic, at_s)}  {what}" for at_s, what in sorted(moments)]
     if len(lines) > _TIMELINE_LINES:
         half = _TIMELINE_LINES // 2
         lines[half:-half] = [f"... {len(lines) - 2 * half} more ..."]
@@ -165,10 +172,13 @@ def failed_calls(traffic: Traffic, *, without: Collection[int] = ()) -> str:
     blocks = []
     for status, rows in sorted(by_status.items(), key=lambda item: -len(item[1])):
         first, last = calls.done_s[rows[0]], calls.done_s[rows[-1]]
-        span = _moment(traffic, first)
+        span = moment(traffic, first)
         if len(rows) > 1:
-            span += f" to {_moment(traffic, last)}"
-        lines = [f"{_status_name(status)} x {len(rows)}, {span}{_after_event(traffic, first)}"]
+            span += f" to {moment(traffic, last)}"
+        pod = calls.backend[rows[0]]
+        uid = "" if pod == UNKNOWN_BACKEND else calls.identities[pod]
+        after = after_event(traffic, first, backend=uid)
+        lines = [f"{status_name(status)} x {len(rows)}, {span}{after}"]
         told = [details[calls.sequence[row]] for row in rows if calls.sequence[row] in details]
         if told:
             lines.append(f"  the first one said: {told[0]}")
@@ -246,21 +256,30 @@ def _describe_connections(traffic: Traffic) -> list[tuple[float, str]]:
     return lines
 
 
-def _after_event(traffic: Traffic, at_s: float) -> str:
+def after_event(traffic: Traffic, at_s: float, *, backend: str = "") -> str:
+    """Return how long after which event a moment was, with a comma in front; empty if after none.
+
+    :param backend: UID of a pod whose own events explain more than those of others; empty: none
+    """
     before = [
         event for event in traffic.events if event.at_s <= at_s and event.kind in _DISRUPTIONS
     ]
+    own = [event for event in before if backend and event.backend == backend]
     if not before:
         return ""
-    last = max(before, key=lambda event: event.at_s)
+    # What was done to the pod explains what followed of it, such as the end of its endpoint.
+    done = [event for event in own if event.kind in CHANGES]
+    last = max(done or own or before, key=lambda event: event.at_s)
     return f", {at_s - last.at_s:.3f} s after {_describe_event(traffic, last)}"
 
 
-def _status_name(status: int) -> str:
+def status_name(status: int) -> str:
+    """Return what gRPC calls a status code."""
     return STATUS_NAMES[status] if status < len(STATUS_NAMES) else f"status {status}"
 
 
-def _moment(traffic: Traffic, at_s: float | None) -> str:
+def moment(traffic: Traffic, at_s: float | None) -> str:
+    """Return a moment as seconds since counting began; a dash for none."""
     return "-" if at_s is None else f"{at_s - traffic.started_at_s:+.3f} s"
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.report.diagnosis import diagnose
+from pytest_grpclb.report.streams import stream_table
 from pytest_grpclb.report.tables import client_view, failed_calls, pod_table, timeline
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def format_failure(traffic: Traffic, verdict: Verdict) -> str:
     lines += ["", format_verdict_line(verdict), f"test: {verdict.test}"]
     sections = (
         ("pods", pod_table(traffic, verdict)),
+        ("open streams", stream_table(traffic)),
         ("client", client_view(traffic)),
         ("timeline, from the first counted call", timeline(traffic)),
         ("failed calls", failed_calls(traffic)),

@@ -39,6 +39,7 @@ def judge_spread(
     weights: Sequence[float] | None = None,
     names: Mapping[str, str] | None = None,
     alarm: Alarm | None = None,
+    unit: str = "call",
 ) -> Verdict:
     """Return what *counts* allow one to say about the spread over *backends*.
 
@@ -62,6 +63,7 @@ def judge_spread(
     :param names: what to call backends in the reason, where it is not their key
     :param alarm: the watch that was kept while calls were sent; the verdict is SKEWED if it cried
         out, and the false-alarm rates add up if the test has one
+    :param unit: what was counted, in the singular
     :raises ValueError: if there are fewer than two backends, a count is negative, or a rate is none
     """
     negative = {backend: count for backend, count in counts.items() if count < 0}
@@ -80,6 +82,7 @@ def judge_spread(
         power=power,
         skew=skew,
         names=names or {},
+        unit=unit,
     )
     if mechanism is Mechanism.CONNECTION:
         judgement = _judge_connections(sample, connections or {})
@@ -156,6 +159,7 @@ class _Sample:
     power: float
     skew: float
     names: Mapping[str, str]
+    unit: str = "call"
 
     @property
     def calls(self) -> int:
@@ -195,11 +199,11 @@ def _judge_round_robin(sample: _Sample, pickers: int) -> _Judgement:
     if difference > limit:
         outcome = Outcome.SKEWED
         reason = (
-            f"{sample.name(busiest)} answered {difference} calls more than "
+            f"{sample.name(busiest)} {_verb(sample.unit)} {difference} {sample.unit}s more than "
             f"{sample.name(idlest)}; {allowed}"
         )
     elif calls < needed:
-        outcome, reason = Outcome.INCONCLUSIVE, _too_few("call", calls, needed, found, sample)
+        outcome, reason = Outcome.INCONCLUSIVE, _too_few(sample.unit, calls, needed, found, sample)
     else:
         outcome = Outcome.EVEN
         reason = f"counts differ by at most {difference}; {allowed}"
@@ -213,8 +217,8 @@ def _judge_round_robin(sample: _Sample, pickers: int) -> _Judgement:
     )
 
 
-def _judge_binomial(sample: _Sample, unit: str = "call") -> _Judgement:
-    backends, calls = len(sample.counts), sample.calls
+def _judge_binomial(sample: _Sample) -> _Judgement:
+    backends, calls, unit = len(sample.counts), sample.calls, sample.unit
     tail = sample.alpha / (2 * backends)
     needed = calls_needed(
         backends, alpha=sample.alpha, power=sample.power, skew=sample.skew, weights=sample.weights
@@ -252,8 +256,9 @@ def _judge_connections(sample: _Sample, connections: Mapping[str, int]) -> _Judg
         power=sample.power,
         skew=sample.skew,
         names=sample.names,
+        unit="connection",
     )
-    by_connections = _judge_binomial(picks, "connection")
+    by_connections = _judge_binomial(picks)
     if by_connections.outcome is not Outcome.INCONCLUSIVE:
         return by_connections
     by_calls = _judge_binomial(sample)
@@ -299,9 +304,8 @@ def _describe_outside(
     count = sample.counts[backend]
     multiple = f" ({count / (calls * share):.2f} times its share)" if share else ""
     others = f"; outside of theirs as well: {len(outside) - 1}" if len(outside) > 1 else ""
-    verb = "answered" if unit == "call" else "was given"
     return (
-        f"{sample.name(backend)} {verb} {count} of {plural(calls, unit)}{multiple}; "
+        f"{sample.name(backend)} {_verb(unit)} {count} of {plural(calls, unit)}{multiple}; "
         f"its fair share allows {lowest} to {highest}{others}"
     )
 
@@ -316,12 +320,16 @@ def _describe_inside(sample: _Sample, tail: float, unit: str) -> str:
     return f"counts of {unit}s from {low} to {high}; fair shares allow {lowest} to {highest}"
 
 
+def _verb(unit: str) -> str:
+    return "answered" if unit == "call" else "was given"
+
+
 def _describe_strangers(strangers: Mapping[str, int], sample: _Sample) -> str:
     total = sum(strangers.values())
     who = ", ".join(repr(sample.name(stranger)) for stranger in sorted(strangers))
     verb = "was" if total == 1 else "were"
     return (
-        f"{plural(total, 'call')} {verb} answered by {who}, "
+        f"{plural(total, sample.unit)} {verb} answered by {who}, "
         f"none of the {len(sample.counts)} backends"
     )
 

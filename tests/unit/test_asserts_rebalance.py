@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced, rebalance_deadline_s
+from pytest_grpclb.asserts.change import Look
 from pytest_grpclb.asserts.failures import excused_failures
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import (
@@ -21,6 +22,7 @@ from pytest_grpclb.model import (
     Timers,
     Verdict,
 )
+from pytest_grpclb.statistics import calls_proving_absence
 
 from .made_traffic import (
     TIMERS,
@@ -76,6 +78,20 @@ def test_the_deadline_adds_up_the_timers() -> None:
     assert rebalance_deadline_s(TIMERS, slack_s=1.0) == pytest.approx(DEADLINE_S)
     pushed = replace(timers, push_s=0.25)  # a balancer tells: clients need not ask
     assert rebalance_deadline_s(pushed, slack_s=0.5) == pytest.approx(0.25 + 2.0 + 0.5)
+
+
+# --- the error rate
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_what_proves_absence_shares_the_error_rate_of_all_that_is_proved(channels: int) -> None:
+    traffic = made_traffic(
+        "abc", backends=(*pods(3), *NEW), events=(SCALED,), channels=channels, alpha=1e-3
+    )
+    look = Look(traffic, slack_s=1.0, kill_window_s=1.0)
+    # The first change has half of alpha; each channel has three new pods to know.
+    assert look.alpha == 1e-3 / 2
+    assert look.telling_misses == calls_proving_absence(6, alpha=1e-3 / 2 / (3 * channels))
 
 
 # --- pods that came

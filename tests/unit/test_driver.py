@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pytest_grpclb._pb import driver_pb2 as pb
 from pytest_grpclb.driver import DriverRun, Plan
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import CallTemplate, EventKind, Target
+from pytest_grpclb.model import CallKind, CallTemplate, EventKind, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -166,6 +166,103 @@ def test_a_call_that_ended_before_it_was_sent_ends_the_run() -> None:
         "101.25 s on its clock, which stepped back"
     )
     assert len(run.calls()) == 0
+
+
+# --- streams
+
+
+def opened(
+    rows: Sequence[tuple[int, int, float, float, int]], identities: Sequence[str] = ()
+) -> pb.RunResponse:
+    sequence, channel, sent_s, opened_s, backend = zip(*rows, strict=True)
+    told = pb.Opened(
+        sequence=sequence, channel=channel, sent_s=sent_s, opened_s=opened_s, backend=backend
+    )
+    return pb.RunResponse(columns=pb.Columns(opened=told, identities=identities))
+
+
+def test_streams_are_told_of_when_they_open_and_when_they_end() -> None:
+    cut = columns([(0, 1, 101.0, 103.0, 0, 14), (2, 0, 102.0, 103.0, -1, 4)])
+    cut.columns.messages_sent.extend([3, 0])
+    cut.columns.messages_received.extend([2, 0])
+    run = run_of(
+        STARTED,
+        opened([(1, 0, 101.0, 101.5, 1), (0, 1, 101.0, 101.25, 0)], ["a", "b"]),
+        cut,
+        FINISHED,
+    )
+    run.wait_finished(10.0)
+    offset_s = run.started_at_s - 100.0
+    first, second, third = run.streams()
+    assert (first.sequence, first.channel, first.backend) == (0, 1, "a")
+    assert (first.status, first.messages_sent, first.messages_received) == (14, 3, 2)
+    assert first.opened_s == pytest.approx(101.25 + offset_s)
+    assert first.ended_s == pytest.approx(103.0 + offset_s)
+    assert (second.backend, second.status, second.ended_s) == ("b", None, None)
+    assert second.sent_s == pytest.approx(101.0 + offset_s)
+    assert (third.opened_s, third.backend, third.status) == (None, "", 4)
+    assert list(run.calls().sequence) == [0, 2]
+
+
+def test_unary_calls_are_no_streams() -> None:
+    run = run_of(STARTED, columns([(0, 0, 101.0, 102.0, 0, 0)], ["a"]), FINISHED)
+    run.wait_finished(10.0)
+    assert run.streams() == ()
+
+
+def torn_opened() -> pb.RunResponse:
+    return pb.RunResponse(columns=pb.Columns(opened=pb.Opened(sequence=[0, 1], channel=[0])))
+
+
+def torn_messages() -> pb.RunResponse:
+    told = columns([(0, 0, 101.0, 102.0, -1, 0)])
+    told.columns.messages_sent.extend([1, 2])
+    return told
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (
+            torn_opened(),
+            "its columns of opened streams differ in length: "
+            "sequence 2, channel 1, sent_s 0, opened_s 0, backend 0",
+        ),
+        (
+            torn_messages(),
+            "its columns differ in length: sequence 1, messages_sent 2, messages_received 0",
+        ),
+        (opened([(7, 0, 1.0, 2.0, 3)], ["a"]), "stream 7 names backend 3 of 1"),
+        (
+            opened([(7, 0, 2.0, 1.0, 0)], ["a"]),
+            "stream 7 was sent at 2.0 s and answered at 1.0 s on its clock, which stepped back",
+        ),
+    ],
+)
+def test_streams_that_cannot_be_end_the_run(told: pb.RunResponse, why: str) -> None:
+    run = run_of(STARTED, told)
+    with pytest.raises(DriverError) as raised:
+        run.wait_finished(10.0)
+    assert str(raised.value) == f"driver at 10.0.0.9:50052: the run ended early: {why}"
+    assert run.streams() == ()
+
+
+def test_the_plan_of_a_stream_says_how_it_is_to_end() -> None:
+    call = CallTemplate(
+        method="/shop.Shop/Chat",
+        kind=CallKind.BIDIRECTIONAL_STREAMING,
+        message_interval_s=0.5,
+        messages=4,
+        duration_s=9.0,
+    )
+    assert Plan(target=PLAN.target, call=call).message().plan.call.stream == pb.Stream(
+        bidirectional=True, interval_s=0.5, messages=4, duration_s=9.0
+    )
+    endless = CallTemplate(method="/shop.Shop/Follow", kind=CallKind.SERVER_STREAMING)
+    message = Plan(target=PLAN.target, call=endless).message()
+    assert message.plan.call.HasField("stream")
+    assert message.plan.call.stream == pb.Stream()
+    assert not PLAN.message().plan.call.HasField("stream")
 
 
 def test_a_clock_that_steps_back_between_two_messages_ends_the_run() -> None:

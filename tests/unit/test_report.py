@@ -492,15 +492,34 @@ def test_a_summary_row_is_a_line_of_json() -> None:
     }
 
 
-def test_the_summary_has_a_row_for_each_verdict() -> None:
+def test_the_summary_has_a_row_for_each_test() -> None:
     even = verdict_of({"a": 31, "b": 30, "c": 29}, Outcome.EVEN)
-    rows = [
-        summary_row("headless", "test_it[headless]", even),
-        summary_row("clusterip", "test_it[clusterip]", ALL_ON_ONE),
+    tests = [
+        [summary_row("headless", "test_it[headless]", even)],
+        [],  # a test without a verdict has none
+        [summary_row("clusterip", "test_it[clusterip]", ALL_ON_ONE)],
     ]
-    assert format_summary(rows, ascii_only=True) == (
+    assert format_summary(tests, ascii_only=True) == (
         "strategy   verdict    N  K  max/mean  pods  test\n"
         "headless   EVEN      90  3      1.03  ---   test_it[headless]\n"
         "clusterip  SKEWED   584  3      3.00  #__   test_it[clusterip]\n"
         "pods: a bar of half height is a fair share\n"
+    )
+
+
+def test_of_several_verdicts_of_a_test_the_summary_shows_the_worst() -> None:
+    even = verdict_of({"a": 31, "b": 30, "c": 29}, Outcome.EVEN)
+    less_even = verdict_of({"a": 45, "b": 45}, Outcome.EVEN)
+    few = verdict_of({"a": 2, "b": 0}, Outcome.INCONCLUSIVE)
+    tests = [
+        [summary_row("headless", "test_it", each) for each in (even, ALL_ON_ONE, few, even)],
+        [summary_row("lookaside", "test_it", each) for each in (less_even, even)],
+        [summary_row("clusterip", "test_it", few)],
+    ]
+    assert format_summary(tests, ascii_only=True) == (
+        "strategy   verdict                           N  K  max/mean  pods  test\n"
+        "headless   SKEWED, INCONCLUSIVE, EVEN x 2  584  3      3.00  #__   test_it\n"
+        "lookaside  EVEN x 2                         90  3      1.03  ---   test_it\n"
+        "clusterip  INCONCLUSIVE                      2  2      2.00  #_    test_it\n"
+        "pods: a bar of half height is a fair share; of several verdicts the worst is shown\n"
     )

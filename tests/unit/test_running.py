@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -8,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import Alarm, Mechanism
-from pytest_grpclb.running import RunningTraffic, SkewWatch, end_when_skewed
+from pytest_grpclb.model import Alarm, CallKind, CallTemplate, Mechanism
+from pytest_grpclb.running import RunningTraffic, SkewWatch, end_when_skewed, stream_of
 
 from .made_traffic import made_traffic
 
@@ -201,3 +203,38 @@ def test_traffic_that_broke_off_raises_wherever_it_is_looked_at() -> None:
     for look in (lambda: looked_at.wait(1.0), looked_at.snapshot, looked_at.stop):
         with pytest.raises(DriverError, match=r"^UNAVAILABLE: Socket closed$"):
             look()
+
+
+# --- streams
+
+CHAT = CallTemplate(method="/shop.Shop/Chat", kind=CallKind.BIDIRECTIONAL_STREAMING, duration_s=5.0)
+
+
+def test_an_end_that_is_given_is_that_of_the_stream() -> None:
+    assert stream_of(CHAT, duration_s=None, messages=None) == CHAT
+    assert stream_of(CHAT, duration_s=1, messages=2) == replace(CHAT, duration_s=1, messages=2)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ({"duration_s": 0}, "duration_s must be above 0, got 0; None: without an end"),
+        ({"duration_s": -1.5}, "duration_s must be above 0, got -1.5; None: without an end"),
+        ({"duration_s": math.nan}, "duration_s must be above 0, got nan; None: without an end"),
+        ({"duration_s": math.inf}, "duration_s must be above 0, got inf; None: without an end"),
+        ({"messages": 0}, "messages must be 1 or more, got 0; None: without an end"),
+    ],
+)
+def test_an_end_that_is_none(end: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="None") as raised:
+        stream_of(CHAT, **{"duration_s": None, "messages": None, **end})
+    assert str(raised.value) == message
+
+
+def test_a_unary_call_is_no_stream() -> None:
+    with pytest.raises(ValueError, match="unary") as raised:
+        stream_of(CallTemplate(method="/shop.Shop/Sell"), duration_s=None, messages=None)
+    assert str(raised.value) == (
+        "call: '/shop.Shop/Sell' is unary; a stream has kind=CallKind.SERVER_STREAMING or "
+        "kind=CallKind.BIDIRECTIONAL_STREAMING"
+    )

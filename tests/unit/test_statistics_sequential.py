@@ -91,3 +91,8 @@ def test_convergence_starts_with_the_last_row_of_passes() -> None:
     assert convergence_start([False, True]) == 1
     assert convergence_start([True, False]) is None
     assert convergence_start([]) is None
+
+
+def test_evidence_that_just_reaches_the_threshold_is_enough() -> None:
+    # The first call is predicted with 1/2 where 1/4 is fair: evidence 2, and 1/alpha is 2.
+    assert SkewAlarm(2, alpha=0.5, weights=[1, 3]).observe(0)

@@ -85,6 +85,10 @@ def test_the_least_weighted_backend_decides_how_many_calls_are_needed() -> None:
     canary = calls_needed(2, weights=[0.9, 0.1], **rates)
     # 0.9 times 1.5 is above 1, so only the canary can be that hot.
     assert canary > even
+    # Where several can be that hot, it is the one with the least share: as one of five even ones
+    # that have the same tail each, a sixth of 1e-6.
+    fifth = calls_needed(5, **(rates | {"alpha": 5e-6 / 3}))
+    assert calls_needed(3, weights=[1, 2, 2], **rates) == fifth
     # A backend that must get nothing needs no calls to be found out: the first one does.
     assert calls_needed(3, weights=[1, 1, 0], **rates) < canary
 
@@ -100,6 +104,13 @@ def test_a_detectable_skew_is_found_with_just_the_power() -> None:
     skew = detectable_skew(1000, 4, alpha=1e-6, power=0.9)
     telling = critical_count(1000, 0.25, 1e-6 / 8)
     assert upper_tail(telling, 1000, skew / 4) == pytest.approx(0.9, abs=1e-6)
+
+
+def test_the_least_weighted_backend_is_the_hardest_to_find() -> None:
+    # As above: of five even ones with the same tails each has the share of the first of these.
+    fifth = detectable_skew(1000, 5, alpha=5e-6 / 3, power=0.999)
+    found = detectable_skew(1000, 3, alpha=1e-6, power=0.999, weights=[1, 2, 2])
+    assert found == pytest.approx(fifth)
 
 
 def test_too_few_calls_detect_no_skew_at_all() -> None:

@@ -117,6 +117,13 @@ def test_a_count_is_judged_on_both_sides(count: int, outcome: Outcome) -> None:
     assert judge(counts).outcome is outcome
 
 
+def test_a_count_that_is_just_as_rare_as_the_tail_allows_is_a_skew() -> None:
+    # Two backends have two tails each; powers of two are divided without rounding.
+    alpha = 4 * upper_tail(10, 10, 0.5)
+    verdict = judge({"a": 10, "b": 0}, backends=("a", "b"), alpha=alpha)
+    assert verdict.outcome is Outcome.SKEWED
+
+
 def test_the_reason_names_the_least_likely_count_by_its_pod() -> None:
     verdict = judge({"a": 584}, names={"a": "greeter-x"})
     assert verdict.outcome is Outcome.SKEWED

@@ -49,15 +49,18 @@ def test_a_later_message_tells_only_what_is_new() -> None:
     assert list(columns.identities) == ["b"]
 
 
-def test_of_each_status_twenty_failures_are_told() -> None:
+def test_details_of_a_status_are_told_only_so_often() -> None:
     recorder = Recorder()
-    for sequence in range(30):
-        record(recorder, sequence, None, status=14)
-    recorder.take()
-    for sequence in range(30, 60):
-        record(recorder, sequence, None, status=14 if sequence % 2 else 4)
+    for sequence in range(1500):
+        record(recorder, sequence, None, status=14 if sequence % 3 else 4)
     (columns,) = recorder.take()
-    assert [failure.status for failure in columns.failures] == [4] * 15  # 30, 32, ... 58
+    told = [failure.status for failure in columns.failures]
+    assert told.count(4) == 500
+    assert told.count(14) == 1000
+    record(recorder, 1500, None, status=14)
+    record(recorder, 1501, None, status=4)
+    (columns,) = recorder.take()
+    assert [failure.sequence for failure in columns.failures] == [1501]
 
 
 def test_many_calls_are_told_in_messages_that_a_client_can_receive() -> None:
@@ -68,3 +71,24 @@ def test_many_calls_are_told_in_messages_that_a_client_can_receive() -> None:
     assert [len(message.sequence) for message in messages] == [20_000, 20_000, 5_000]
     assert [list(message.identities) for message in messages] == [["a"], [], []]
     assert max(message.ByteSize() for message in messages) < 4 * 2**20
+
+
+def test_a_stream_is_told_of_when_it_opens_and_when_it_ends() -> None:
+    recorder = Recorder()
+    recorder.record_opened(0, 1, sent_s=1.0, opened_s=1.5, backend="a")
+    assert recorder.take() == [
+        driver_pb2.Columns(
+            identities=["a"],
+            opened=driver_pb2.Opened(
+                sequence=[0], channel=[1], sent_s=[1.0], opened_s=[1.5], backend=[0]
+            ),
+        )
+    ]
+    recorder.record(
+        *(0, 1), sent_s=1.0, done_s=3.0, backend="a", status=0, details="", messages=(2, 3)
+    )
+    assert recorder.calls == 1
+    [ended] = recorder.take()
+    assert list(ended.messages_sent) == [2]
+    assert list(ended.messages_received) == [3]
+    assert list(ended.opened.sequence) == []

@@ -66,6 +66,35 @@ def test_its_identity_is_in_the_answers_of_every_service(
     assert dict(call.initial_metadata())["grpclb-backend"] == "uid-a"
 
 
+def test_a_stream_of_replies_goes_on_until_the_client_has_enough(
+    start_program: Callable[..., Program], dial: Callable[..., Any]
+) -> None:
+    greeter = start_program("greeter", "--port=0", "--stream-interval-ms=1", POD_NAME="pod-s")
+    greetings = dial(greeter.address).unary_stream(
+        "/helloworld.Greeter/SayHelloStreamReply",
+        response_deserializer=helloworld_pb2.HelloReply.FromString,
+    )(helloworld_pb2.HelloRequest(name="Ada").SerializeToString(), timeout=DEADLINE_S)
+    assert [next(greetings).message for _ in range(3)] == ["Hello Ada from pod-s"] * 3
+    assert dict(greetings.initial_metadata())["grpclb-backend"] == "pod-s"
+    greetings.cancel()
+
+
+def test_each_request_of_a_bidirectional_stream_is_answered(
+    greeters: list[Program], dial: Callable[..., Any]
+) -> None:
+    greetings = dial(greeters[2].address).stream_stream(
+        "/helloworld.Greeter/SayHelloBidiStream",
+        response_deserializer=helloworld_pb2.HelloReply.FromString,
+    )(
+        (helloworld_pb2.HelloRequest(name=name).SerializeToString() for name in ("Ada", "Eve")),
+        timeout=DEADLINE_S,
+    )
+    assert [each.message for each in greetings] == ["Hello Ada from pod-c", "Hello Eve from pod-c"]
+    metadata = dict(greetings.initial_metadata())
+    assert metadata["grpclb-backend-name"] == "pod-c"
+    assert metadata["grpclb-transport"] == "plaintext"
+
+
 @pytest.mark.parametrize("service", ["", "helloworld.Greeter"])
 def test_it_says_that_it_serves(
     greeters: list[Program], dial: Callable[..., Any], service: str

@@ -61,6 +61,10 @@ def test_a_run_begins_with_a_plan(request_: driver_pb2.RunRequest, seen: str) ->
     assert str(raised.value) == f"request: {seen} cannot be used; expected a plan first"
 
 
+def streaming(**stream: Any) -> driver_pb2.Call:
+    return call(backend_key="pod-uid", stream=driver_pb2.Stream(**stream))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -144,6 +148,34 @@ def test_a_run_begins_with_a_plan(request_: driver_pb2.RunRequest, seen: str) ->
         (
             {"open": driver_pb2.Open(rate_per_s=1, max_in_flight=100_001)},
             "open.max_in_flight: 100001 cannot be used; expected 1 to 100000",
+        ),
+        (
+            {"call": streaming(interval_s=1)},
+            "call.stream.interval_s: 1.0 cannot be used; "
+            "expected 0, since the client of a server stream sends one message",
+        ),
+        (
+            {"call": streaming(bidirectional=True, interval_s=-1)},
+            "call.stream.interval_s: -1.0 cannot be used; expected 0.001 to 86400 s",
+        ),
+        (
+            {"call": streaming(bidirectional=True, messages=2)},
+            "call.stream.interval_s: 0.0 cannot be used; "
+            "expected a pace, since call.stream.messages is 2",
+        ),
+        (
+            {"call": streaming(duration_s=math.inf)},
+            "call.stream.duration_s: inf cannot be used; expected 0.001 to 86400 s",
+        ),
+        (
+            {"call": streaming(), "calls": 30},
+            "calls: 30 cannot be used; expected 0, since the streams have no end "
+            "(call.stream.messages, .duration_s)",
+        ),
+        (
+            {"call": streaming(), "calls": 0, "open": driver_pb2.Open(rate_per_s=1)},
+            "load: 'open' cannot be used; expected closed, since the streams have no end "
+            "(call.stream.messages, .duration_s)",
         ),
         (
             {"report_interval_s": math.inf},
