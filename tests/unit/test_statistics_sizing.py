@@ -87,7 +87,7 @@ def test_the_least_weighted_backend_decides_how_many_calls_are_needed() -> None:
     assert canary > even
     # Where several can be that hot, it is the one with the least share: as one of five even ones
     # that have the same tail each, a sixth of 1e-6.
-    fifth = calls_needed(5, **(rates | {"alpha": 5e-6 / 3}))
+    fifth = calls_needed(5, alpha=5e-6 / 3, power=0.999, skew=1.5)
     assert calls_needed(3, weights=[1, 2, 2], **rates) == fifth
     # A backend that must get nothing needs no calls to be found out: the first one does.
     assert calls_needed(3, weights=[1, 1, 0], **rates) < canary

@@ -162,7 +162,7 @@ class TestFailures:
         run = start_run(plan).finish()
         assert list(run.rows.status) == [14] * 25
         assert run.counts == {"broken": 25}
-        assert len(run.rows.failures) == 20
+        assert len(run.rows.failures) == 25
         assert {(failure.status, failure.details) for failure in run.rows.failures} == {
             (14, "out of order")
         }
