@@ -67,7 +67,7 @@ class Settings:
     replicas: int = 3
     max_connection_age_s: float | None = 1.0
     """Server side; None: connections live for ever."""
-    max_connection_age_grace_s: float | None = 1.0
+    max_connection_age_grace_s: float | None = 5.0
     """How long calls of an aged connection may still take; None: for ever, as gRPC has it."""
     min_resolution_interval_s: float = 0.25
     """Client side, ``grpc.dns_min_time_between_resolutions_ms``; gRPC's own default is 30 s."""

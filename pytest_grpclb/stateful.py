@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_grpclb.asserts import assert_rebalanced, rebalance_deadline_s
-from pytest_grpclb.asserts.failures import describe_failed_calls, excused_failures
+from pytest_grpclb.asserts.failures import describe_failed_calls, excused_failures, kill_window_of
 from pytest_grpclb.errors import HypothesisMissingError
 from pytest_grpclb.model import EventKind
 from pytest_grpclb.report import pod_name, timeline
@@ -51,9 +51,6 @@ __all__ = ["LoadBalancingMachine", "load_balancing_machine"]
 SLACK_S = 1.0
 """What a busy machine may add to the strategy's timers, and how much later than the client the test
 process may learn of a pod."""
-
-KILL_WINDOW_S = 1.0
-"""As in `assert_rebalanced`: calls that were under way to a killed pod may fail."""
 
 hypothesis_settings.register_profile(
     "grpclb-embedded",
@@ -159,9 +156,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
         """Go on sending calls until the spread over the changed pods can be judged."""
         assert self._traffic is not None
         with self._judging():
-            assert_rebalanced(
-                self._traffic, slack_s=SLACK_S, kill_window_s=KILL_WINDOW_S, excuse_aged=True
-            )
+            assert_rebalanced(self._traffic, slack_s=SLACK_S, excuse_aged=True)
         self._judged = self._ready()
 
     # --- what must hold
@@ -173,7 +168,8 @@ class LoadBalancingMachine(RuleBasedStateMachine):
             self._check(self._traffic.snapshot())
 
     def _check(self, traffic: Traffic) -> None:
-        excused = excused_failures(traffic, KILL_WINDOW_S, aged=True)
+        assert traffic.timers is not None
+        excused = excused_failures(traffic, kill_window_of(traffic.timers), aged=True)
         told = describe_failed_calls(traffic, excused=excused) or misdirected_calls(traffic)
         if traffic.ended_at_s is not None:
             told = told or lost_calls(traffic)

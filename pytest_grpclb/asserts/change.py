@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.asserts.failures import excused_failures
+from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
 from pytest_grpclb.asserts.spread import AGE_JITTER, conclude
 from pytest_grpclb.model import CHANGES, Mechanism, Outcome, Rebalance, Verdict
 from pytest_grpclb.statistics import (
@@ -91,7 +91,7 @@ class Look:
         traffic: Traffic,
         *,
         slack_s: float,
-        kill_window_s: float,
+        kill_window_s: float | None = None,
         excuse_aged: bool = False,
     ) -> None:
         if traffic.timers is None:
@@ -102,6 +102,8 @@ class Look:
         # Each change has its share of the error rate: 1/2, 1/6, 1/12 and so on, 1 in all.
         self.alpha = traffic.alpha / (change.number * (change.number + 1))
         self.power = 1.0 - (1.0 - traffic.power) / 2.0
+        if kill_window_s is None:
+            kill_window_s = kill_window_of(traffic.timers)
         self.excused = excused_failures(traffic, kill_window_s, aged=excuse_aged)
         # Where a connection decides, a channel cannot reach every pod: all of them together may.
         self.pickers = 1 if traffic.mechanism is Mechanism.CONNECTION else traffic.channels

@@ -10,9 +10,9 @@ from pytest_grpclb.report import failed_calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pytest_grpclb.model import Traffic
+    from pytest_grpclb.model import Timers, Traffic
 
-__all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures"]
+__all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures", "kill_window_of"]
 
 
 UNAVAILABLE = 14
@@ -30,6 +30,10 @@ gone to the client, so the proxy, nginx and Envoy alike, can but reset the strea
 INTERNAL_ERROR. Source: gRPC, doc/PROTOCOL-HTTP2.md, "Errors"; RFC 9113, section 7."""
 _RESET = "RST_STREAM"
 """What gRPC core says of such a stream; an INTERNAL that a service raises itself says its own."""
+
+
+_KILL_S = 1.0
+"""A killed pod's host still answers, so that clients notice the broken connection at once."""
 
 
 def assert_no_failed_calls(traffic: Traffic) -> None:
@@ -55,6 +59,17 @@ def describe_failed_calls(traffic: Traffic, *, excused: Collection[int] = ()) ->
         f"{traffic.strategy}: {failed} of {len(traffic.calls)} calls failed{beyond}\n"
         f"{failed_calls(traffic, without=excused)}"
     )
+
+
+def kill_window_of(timers: Timers) -> float:
+    """Return for how long after a kill calls may fail for it.
+
+    Clients notice a broken connection at once, and other pods take over. Where all pods that a
+    client or a proxy knows were killed, one soon after another, it has to learn of others first: by
+    a push, or by asking DNS again.
+    """
+    told_s = timers.min_resolution_interval_s if timers.push_s is None else timers.push_s
+    return _KILL_S + told_s
 
 
 def excused_failures(traffic: Traffic, window_s: float, *, aged: bool = False) -> frozenset[int]:

@@ -17,9 +17,6 @@ __all__ = ["LiveTraffic", "assert_rebalanced"]
 SLACK_S = 1.0
 """What a busy CI machine may add to the timers: scheduling, and the report of what happened."""
 
-KILL_WINDOW_S = 1.0
-"""A killed pod's host still answers, so that clients notice the broken connection at once."""
-
 SILENCE_S = 15.0
 """More than the timeout of a call: who reports none for so long will report none any more."""
 
@@ -45,7 +42,7 @@ def assert_rebalanced(
     source: Traffic | LiveTraffic,
     *,
     slack_s: float = SLACK_S,
-    kill_window_s: float = KILL_WINDOW_S,
+    kill_window_s: float | None = None,
     excuse_aged: bool = False,
 ) -> Rebalance:
     """Check that traffic moved to the pods that the last scaling, killing or restart left.
@@ -55,7 +52,8 @@ def assert_rebalanced(
 
     :param source: live traffic, or that of a finished run
     :param slack_s: seconds added to the deadline that follows from the strategy's timers
-    :param kill_window_s: seconds after a pod was killed in which calls may fail with UNAVAILABLE
+    :param kill_window_s: seconds after a pod was killed in which calls may fail with UNAVAILABLE;
+        by default what the strategy's timers give
     :param excuse_aged: calls may fail whose connection the server ended for its age: gRPC may reset
         it before it has read a call that crossed its GOAWAY, the oftener the shorter the age
     :return: how long each pod's change took to show

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.change import rebalance_deadline_s
-from pytest_grpclb.asserts.failures import INTERNAL, UNAVAILABLE
-from pytest_grpclb.asserts.rebalance import KILL_WINDOW_S, SLACK_S
+from pytest_grpclb.asserts.failures import INTERNAL, UNAVAILABLE, kill_window_of
+from pytest_grpclb.asserts.rebalance import SLACK_S
 from pytest_grpclb.asserts.spread import conclude
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import CHANGES, EventKind, Outcome, Traffic
@@ -83,7 +83,7 @@ def assert_even_streams(
     *,
     within_s: float | None = None,
     slack_s: float = SLACK_S,
-    kill_window_s: float = KILL_WINDOW_S,
+    kill_window_s: float | None = None,
 ) -> Verdict:
     """Check that the streams which are open spread evenly over the pods that are ready.
 
@@ -95,7 +95,8 @@ def assert_even_streams(
     :param source: live traffic of `Grpclb.streams`, or that of a finished run
     :param within_s: the deadline in seconds instead, where the server ends its streams
     :param slack_s: seconds added to the deadline that follows from the strategy's timers
-    :param kill_window_s: seconds after a pod was killed in which its streams may be cut
+    :param kill_window_s: seconds after a pod was killed in which its streams may be cut; by default
+        what the strategy's timers give
     :return: the verdict, which is EVEN
     :raises AssertionError: if the spread is SKEWED, or a stream was cut
     :raises InconclusiveError: if the streams are too few to tell, or ended too early
@@ -184,8 +185,10 @@ class _Look:
             return -math.inf
         return self.moved_at_s + (within_s or self.timers.connect_s + slack_s)
 
-    def cut_by_kills(self, window_s: float) -> frozenset[int]:
+    def cut_by_kills(self, window_s: float | None) -> frozenset[int]:
         """Return the streams that were cut because their pod was killed, by sequence number."""
+        if window_s is None:
+            window_s = kill_window_of(self.timers)
         kills = [event for event in self.traffic.events if event.kind is EventKind.KILL]
         return frozenset(
             each.sequence

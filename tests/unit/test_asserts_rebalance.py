@@ -10,7 +10,7 @@ import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced, rebalance_deadline_s
 from pytest_grpclb.asserts.change import Look
-from pytest_grpclb.asserts.failures import excused_failures
+from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import (
     Backend,
@@ -323,12 +323,12 @@ def test_calls_under_way_to_a_killed_pod_are_excused_and_counted() -> None:
 
 
 def test_calls_that_fail_long_after_the_kill_are_not_excused() -> None:
-    live = killed((2.1, 2.104))
+    live = killed((2.3, 2.304))
     with pytest.raises(
         AssertionError, match=r"^headless: 2 of \d+ calls failed\nUNAVAILABLE x 2, "
     ):
         assert_rebalanced(live)
-    assert live.time_s == pytest.approx(2.1, abs=0.2)  # no waiting once it is lost
+    assert live.time_s == pytest.approx(2.3, abs=0.2)  # no waiting once it is lost
 
 
 def test_the_window_around_a_kill_can_be_narrowed() -> None:
@@ -531,3 +531,10 @@ def test_traffic_without_timers_has_no_deadline() -> None:
     told = "traffic: its timers are unknown, and the deadline follows from them"
     with pytest.raises(ValueError, match=exactly(told)):
         assert_rebalanced(made_traffic(Rows(), timers=None))
+
+
+def test_calls_may_fail_after_a_kill_until_others_can_be_known() -> None:
+    told_by_dns = Timers(connection_age_s=1.0, min_resolution_interval_s=0.25)
+    assert kill_window_of(told_by_dns) == 1.0 + 0.25
+    pushed = Timers(connection_age_s=None, min_resolution_interval_s=0.25, push_s=0.75)
+    assert kill_window_of(pushed) == 1.0 + 0.75

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_two_calls_show_that_round_robin_over_two_backends_sends_all_to_one() ->
 
 
 def test_the_least_weighted_backend_decides_how_many_calls_are_needed() -> None:
-    rates = {"alpha": 1e-6, "power": 0.999, "skew": 1.5}
+    rates: dict[str, Any] = {"alpha": 1e-6, "power": 0.999, "skew": 1.5}
     even = calls_needed(2, weights=[7, 7], **rates)
     assert even == PUBLISHED[2]
     canary = calls_needed(2, weights=[0.9, 0.1], **rates)
