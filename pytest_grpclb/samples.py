@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.chart import charts_directory
 from pytest_grpclb.model import CallTemplate
+from pytest_grpclb.sources.rendered import ServiceSource
 from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
 if TYPE_CHECKING:
     from pytest_grpclb.settings import Settings
 
-__all__ = ["GREETER_CALL", "greeter_values"]
+__all__ = ["SAMPLE_CALL", "greeter_values", "sample_source"]
 
-GREETER_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
+SAMPLE_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
 """An empty request is a valid HelloRequest."""
+
+
+def sample_source(
+    settings: Settings, *, image: str, through_ingress: bool = False
+) -> ServiceSource:
+    """Return the sample service for *settings*; parameters as those of `greeter_values`."""
+    return ServiceSource(
+        chart=charts_directory() / "greeter",
+        release="greeter",
+        values=greeter_values(settings, image=image, through_ingress=through_ingress),
+        sets_replicas=False,
+    )
 
 
 def greeter_values(
