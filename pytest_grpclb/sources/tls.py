@@ -19,7 +19,13 @@ __all__ = ["Tls", "read_tls"]
 _AUTHORITY = "grpc.default_authority"
 _NAME_OVERRIDE = "grpc.ssl_target_name_override"
 _SOURCE = "--grpclb-tls-ca"
-_PROXY = "envoy-sidecar"
+_PLAINTEXT = {
+    "envoy-sidecar": "the Envoy of envoy-sidecar speaks plaintext to the pods",
+    # gRPC's policy makes its channel to the balancers with the credentials of the client's own.
+    "lookaside": "clients speak to the balancers of lookaside as they do to the pods, and those "
+    "speak plaintext",
+}
+"""What no client with credentials gets through, by strategy."""
 _INGRESS = "ingress-nginx"
 
 
@@ -37,12 +43,12 @@ class Tls:
 
         :raises ServiceError: if what stands between them would have to speak it, and cannot
         """
-        if strategy == _PROXY:
+        if strategy in _PLAINTEXT:
             raise ServiceError(
                 _SOURCE,
-                message="the Envoy of envoy-sidecar speaks plaintext to the pods",
-                advice=f"mark such tests @pytest.mark.grpclb_skip({_PROXY!r}), or test the service "
-                "in plaintext",
+                message=_PLAINTEXT[strategy],
+                advice=f"mark such tests @pytest.mark.grpclb_skip({strategy!r}), or test the "
+                "service in plaintext",
             )
         if target.through_ingress:
             self._check_ingress(settings)

@@ -59,7 +59,8 @@ def test_a_command_may_stand_for_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age_s", "template", "expected"), [(1.5, "{s}", "1.5"), (30, "{s}s", "30s"), (1, "{ms}", "1000")]
+    ("age_s", "template", "expected"),
+    [(1.5, "{s}", "1.5"), (30, "{s}s", "30s"), (1, "{ms}", "1000")],
 )
 def test_an_age_is_written_as_the_service_wants_it(
     age_s: float, template: str, expected: str
