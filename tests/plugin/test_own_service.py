@@ -328,7 +328,13 @@ def test_a_service_in_go_is_tested_as_it_is(go_greeter: Path, tmp_path: Path) ->
         "grpclb_strategy = 'envoy-sidecar'\n"
     )
     (tmp_path / "test_balancing.py").write_text(
-        "from pytest_grpclb import assert_even_spread, assert_rebalanced\n\n"
+        "import pytest\n"
+        "from pytest_grpclb import CallTemplate, assert_even_spread, assert_rebalanced\n\n"
+        "@pytest.fixture\n"
+        "def grpclb_call():\n"
+        "    return CallTemplate(\n"
+        "        method='/helloworld.Greeter/SayHello', backend_key='grpclb-upstream'\n"
+        "    )\n\n"
         "def test_even(grpclb):\n"
         "    assert_even_spread(grpclb.drive())\n\n"
         "def test_scaled(grpclb):\n"
