@@ -15,9 +15,10 @@ from pathlib import Path
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters import ClusterRequest, find
 from pytest_grpclb.clusters.kube import KubeApi
-from pytest_grpclb.deployment import Deployment, service_of, temporary_namespace
+from pytest_grpclb.deployment import Deployment, temporary_namespace
 from pytest_grpclb.samples import greeter_values
 from pytest_grpclb.settings import Settings
+from pytest_grpclb.workloads import service_of
 
 REPLICAS = 100
 RUNS = 5
@@ -51,7 +52,7 @@ def measure(api: KubeApi, image: str) -> list[float]:
         charts_directory() / "greeter", values=values, release="greeter", namespace="benchmark"
     )
     api.apply(manifests, namespace="benchmark")
-    service = service_of(manifests, namespace="benchmark", chart="greeter")
+    service = service_of(manifests, namespace="benchmark", source="the greeter")
     deployment = Deployment(api, service, ready_timeout_s=60.0)
     took_s = []
     try:

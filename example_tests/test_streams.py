@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_grpclb import Grpclb, assert_even_streams, assert_no_failed_calls, assert_streams_stay
-from pytest_grpclb.samples import GREETER_SERVER_STREAM
+from pytest_grpclb.samples import SAMPLE_SERVER_STREAM
 
 
 @pytest.mark.grpclb_skip("clusterip")
@@ -41,7 +41,7 @@ def test_streams_that_end_and_are_opened_again_do(grpclb: Grpclb) -> None:
 @pytest.mark.grpclb(replicas=2, max_connection_age_s=0.3, max_connection_age_grace_s=0.2)
 def test_the_grace_of_a_connection_age_cuts_streams(grpclb: Grpclb) -> None:
     with (
-        grpclb.streams(4, call=GREETER_SERVER_STREAM) as traffic,
+        grpclb.streams(4, call=SAMPLE_SERVER_STREAM) as traffic,
         pytest.raises(AssertionError, match="UNAVAILABLE"),
     ):
         assert_streams_stay(traffic)

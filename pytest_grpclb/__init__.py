@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         assert_weighted_spread,
     )
     from pytest_grpclb.errors import GrpclbError
-    from pytest_grpclb.fixtures import ServiceSource
     from pytest_grpclb.handle import Grpclb
     from pytest_grpclb.model import CallKind, CallTemplate, EventKind, Outcome, Traffic, Verdict
     from pytest_grpclb.running import RunningTraffic
     from pytest_grpclb.settings import IngressSettings, Settings
+    from pytest_grpclb.sources.rendered import ServiceSource
 
 __all__ = [
     "CallKind",
@@ -70,7 +70,7 @@ _HOMES = {
     "IngressSettings": "settings",
     "Outcome": "model",
     "RunningTraffic": "running",
-    "ServiceSource": "fixtures",
+    "ServiceSource": "sources.rendered",
     "Settings": "settings",
     "Traffic": "model",
     "Verdict": "model",

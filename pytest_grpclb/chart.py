@@ -8,16 +8,14 @@ import re
 import shutil
 import subprocess
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from pytest_grpclb.errors import ChartError, HelmMissingError
+from pytest_grpclb.errors import ChartError, HelmMissingError, ManifestError
+from pytest_grpclb.manifests import install_order, read_manifests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from pytest_grpclb.model import Manifest
 
@@ -30,45 +28,6 @@ _KUBE_VERSION = "1.36.0"
 """What charts may ask for as ``.Capabilities.KubeVersion``: what the library says when it is not
 told, so that the program, whose own default goes back to 1.20, renders the same."""
 
-_KIND_ORDER = (
-    "PriorityClass",
-    "Namespace",
-    "NetworkPolicy",
-    "ResourceQuota",
-    "LimitRange",
-    "PodDisruptionBudget",
-    "ServiceAccount",
-    "Secret",
-    "ConfigMap",
-    "StorageClass",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "CustomResourceDefinition",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "Role",
-    "RoleBinding",
-    "Service",
-    "DaemonSet",
-    "Pod",
-    "ReplicationController",
-    "ReplicaSet",
-    "Deployment",
-    "HorizontalPodAutoscaler",
-    "StatefulSet",
-    "Job",
-    "CronJob",
-    "IngressClass",
-    "Ingress",
-    "APIService",
-    "MutatingWebhookConfiguration",
-    "ValidatingWebhookConfiguration",
-)
-"""The order in which Helm installs kinds; others come last, by name.
-
-:source: Helm 4, pkg/release/v1/util/kind_sorter.go, InstallOrder
-"""
-
 _SOURCE_LINE = re.compile(r"^---\n# Source: (.+)\n", re.MULTILINE)
 """What the helm program puts before each document; nothing inside of one can begin in column 0."""
 
@@ -78,7 +37,7 @@ class HookNotRunWarning(UserWarning):
 
 
 def charts_directory() -> Path:
-    """Return the directory of this package's own charts, ``greeter`` and ``strategy``.
+    """Return the directory of this package's own charts: the sample service, ``strategy``.
 
     :raises ChartError: if this installation has none
     """
@@ -121,12 +80,16 @@ def render(
     applied: list[Manifest] = []
     # Helm applies documents of one kind in the order of their templates' names.
     for template, source in sorted(rendered, key=lambda each: each[0]):
-        for manifest in _documents(chart, template, source):
+        try:
+            manifests = list(read_manifests(template, source))
+        except ManifestError as error:
+            raise ChartError(str(chart), message=str(error)) from error
+        for manifest in manifests:
             if hooks := _hooks(manifest):
                 _warn_of_hooks(chart, template, manifest, hooks)
             else:
                 applied.append(manifest)
-    return sorted(applied, key=_install_order)
+    return sorted(applied, key=install_order)
 
 
 def _by_library(
@@ -202,44 +165,6 @@ def _by_program(
     return zip(parts[1::2], parts[2::2], strict=True)
 
 
-def _documents(chart: Path, template: str, source: str) -> Iterator[dict[str, Any]]:
-    """Yield the objects of one rendered template, those inside of lists one by one.
-
-    :raises ChartError: if it is not YAML, or a document is no Kubernetes object
-    """
-    try:
-        documents = list(yaml.load_all(source, Loader=_loader()))
-    except yaml.YAMLError as error:
-        raise ChartError(str(chart), message=f"{template} is not YAML: {error}") from error
-    for document in documents:
-        if document is not None:
-            yield from _objects(chart, template, document)
-
-
-def _objects(chart: Path, template: str, document: Any) -> Iterator[dict[str, Any]]:
-    if not isinstance(document, dict):
-        raise _refused(chart, template, document, "is no mapping")
-    for field in ("apiVersion", "kind"):
-        if not isinstance(document.get(field), str) or not document[field]:
-            raise _refused(chart, template, document, f"has no {field}")
-    if document["kind"].endswith("List") and isinstance(document.get("items"), list):
-        for item in document["items"]:
-            yield from _objects(chart, template, item)
-        return
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict) or not metadata.get("name"):
-        raise _refused(chart, template, document, "has no metadata.name")
-    yield document
-
-
-def _refused(chart: Path, template: str, document: object, why: str) -> ChartError:
-    seen = repr(document)
-    shown = seen if len(seen) <= 100 else f"{seen[:100]}..."
-    return ChartError(
-        str(chart), message=f"{template}: a document {why}, so it is no Kubernetes object: {shown}"
-    )
-
-
 def _hooks(manifest: Manifest) -> frozenset[str]:
     """Return the moments of a release at which *manifest* is applied, if it is no part of it.
 
@@ -258,49 +183,3 @@ def _warn_of_hooks(chart: Path, template: str, manifest: Manifest, hooks: frozen
             HookNotRunWarning,
             stacklevel=3,
         )
-
-
-def _install_order(manifest: Manifest) -> tuple[int, str]:
-    kind = manifest["kind"]
-    if kind in _KIND_ORDER:
-        return _KIND_ORDER.index(kind), ""
-    return len(_KIND_ORDER), kind
-
-
-@cache
-def _loader() -> Any:
-    """Return a YAML loader that reads plain scalars as Helm and Kubernetes do.
-
-    PyYAML's would make numbers of ``22:22`` and dates of ``2024-01-01``, which no JSON can carry,
-    and strings of ``y``, ``0o644`` and ``1e+09``, which is how templates write large numbers.
-
-    :source: sigs.k8s.io/yaml, goyaml.v2/resolve.go
-    """
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    changed = {f"tag:yaml.org,2002:{name}" for name in ("float", "int", "timestamp", "value")}
-    kept = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in changed]
-        for first, resolvers in base.yaml_implicit_resolvers.items()
-    }
-    more_booleans = base.bool_values | {"y": True, "n": False}
-    members = {"yaml_implicit_resolvers": kept, "bool_values": more_booleans}
-    loader: Any = type("HelmLoader", (base,), members)
-    for name, pattern, first in (
-        ("bool", r"[yYnN]", "yYnN"),
-        ("int", r"[-+]?(?:0b[01]+|0o?[0-7]+|0x[0-9a-fA-F]+|0|[1-9][0-9_]*)", "-+0123456789"),
-        (
-            "float",
-            r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?",
-            "-+.0123456789",
-        ),
-    ):
-        tag = f"tag:yaml.org,2002:{name}"
-        loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(first))
-    loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
-    return loader
-
-
-def _construct_number(loader: Any, node: Any) -> float:
-    """Read a float; one without a fraction is an integer, as in the JSON that Helm makes of it."""
-    number: float = loader.construct_yaml_float(node)
-    return int(number) if number.is_integer() else number

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.describing import describe_pods
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, KubeApi
+from pytest_grpclb.clusters.hints import Hint, hint_of
+from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, PODS, STATEFULSETS, KubeApi
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.clusters.pods import PodState, PodWatch
 from pytest_grpclb.clusters.readiness import ReadinessGate
-from pytest_grpclb.errors import ApiError, ChartError, NotReadyError
-from pytest_grpclb.model import Backend, EventKind, Manifest, Service
+from pytest_grpclb.errors import ApiError, NotReadyError, ServiceError
+from pytest_grpclb.model import Backend, EventKind, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = [
-    "Component",
     "Deployment",
-    "components_of",
-    "images_of",
-    "service_of",
     "temporary_namespace",
 ]
 
 _SAVED_LINES = 10_000
+_LOOK_S = 1.0
+"""How long pods are waited for before one looks why they are not ready."""
 _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 """Reasons of waiting containers that no time mends; others may pass: they get the whole timeout."""
 
@@ -52,101 +50,26 @@ def temporary_namespace(
             delete_namespace(api, name, run=run)
 
 
-def service_of(manifests: Sequence[Manifest], *, namespace: str, chart: str) -> Service:
-    """Find the one Deployment among *manifests* and describe it as a service under test.
-
-    The port is the container port named "grpc", or the only one there is.
-
-    :raises ChartError: if there is no Deployment or more than one, or the port is not clear
-    """
-    found = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
-    if len(found) != 1:
-        names = ", ".join(repr(each["metadata"]["name"]) for each in found) or "none"
-        raise ChartError(chart, message=f"one Deployment is needed, it has {len(found)}: {names}")
-    spec = found[0]["spec"]
-    ports = [
-        port
-        for container in spec["template"]["spec"]["containers"]
-        for port in container.get("ports", ())
-    ]
-    named = [port for port in ports if port.get("name") == "grpc"] or ports
-    if len(named) != 1:
-        told = ", ".join(f"{port.get('name', '')}:{port['containerPort']}" for port in ports)
-        raise ChartError(
-            chart, message=f"one container port named 'grpc' is needed, it has: {told or 'none'}"
-        )
-    name = found[0]["metadata"]["name"]
-    return Service(
-        name=name,
-        namespace=found[0]["metadata"].get("namespace") or namespace,
-        selector=spec["selector"]["matchLabels"],
-        port=named[0]["containerPort"],
-        deployment=name,
-    )
-
-
-def images_of(manifests: Iterable[Manifest]) -> list[str]:
-    """Return the images of all containers of the Deployments among *manifests*, each once."""
-    pods = (
-        manifest["spec"]["template"]["spec"]
-        for manifest in manifests
-        if manifest["kind"] == "Deployment"
-    )
-    containers = (
-        container
-        for pod in pods
-        for container in (*pod.get("initContainers", ()), *pod["containers"])
-    )
-    return list(dict.fromkeys(container["image"] for container in containers))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
-    """A Deployment of a strategy's chart."""
-
-    service: Service
-    replicas: int
-
-
-def components_of(manifests: Sequence[Manifest], *, namespace: str) -> dict[str, Component]:
-    """Find the Deployments among *manifests*, by their label ``app.kubernetes.io/component``.
-
-    One without that label is there under its name. The port is the container port named "grpc", or
-    the first that there is; 0 if there is none.
-    """
-    components = {}
-    for manifest in manifests:
-        if manifest["kind"] != "Deployment":
-            continue
-        metadata, spec = manifest["metadata"], manifest["spec"]
-        ports = {
-            port.get("name", ""): port["containerPort"]
-            for container in reversed(spec["template"]["spec"]["containers"])
-            for port in reversed(container.get("ports", ()))
-        }
-        name = metadata["name"]
-        service = Service(
-            name=name,
-            namespace=metadata.get("namespace") or namespace,
-            selector=spec["selector"]["matchLabels"],
-            port=ports.get("grpc", next(reversed(ports.values()), 0)),
-            deployment=name,
-        )
-        component = metadata.get("labels", {}).get("app.kubernetes.io/component", name)
-        components[component] = Component(service=service, replicas=spec.get("replicas", 1))
-    return components
-
-
 class Deployment:
-    """The pods of one Kubernetes Deployment: wait for them, scale, kill and restart them."""
+    """The pods of one Deployment or StatefulSet: wait for them, scale, kill and restart them."""
 
     def __init__(
-        self, api: KubeApi, service: Service, *, ready_timeout_s: float, gated: bool = False
+        self,
+        api: KubeApi,
+        service: Service,
+        *,
+        ready_timeout_s: float,
+        gated: bool = False,
+        crashes_allowed: int | None = None,
+        may_change: bool = True,
     ) -> None:
         """Follow the pods.
 
         :param gated: their readiness gate is to be opened, and can be shut: see `with_gate`
+        :param crashes_allowed: starts in a row that may fail before waiting is given up; None: any
+        :param may_change: whether pods may be scaled, killed and restarted
         """
+        self._crashes_allowed, self._may_change = crashes_allowed, may_change
         self._api, self.service, self._ready_timeout_s = api, service, ready_timeout_s
         self.watch = PodWatch(api, service.namespace, service.selector)
         self._gate = ReadinessGate(api, service.namespace, self.watch) if gated else None
@@ -188,18 +111,52 @@ class Deployment:
             )
 
         began_s = time.monotonic()
-        in_time = self.watch.wait_for(done, timeout_s=self._ready_timeout_s)
+        in_time, hint = False, None
+        while not in_time and (left_s := began_s + self._ready_timeout_s - time.monotonic()) > 0:
+            in_time = self.watch.wait_for(done, timeout_s=min(left_s, _LOOK_S))
+            hint = None if in_time else self._hint()
+            if hint is not None and hint.hopeless:
+                break
         pods = self.watch.pods()
         if in_time and not any(_hopeless(pod) for pod in pods):
             return
-        waited_s = self._ready_timeout_s if not in_time else time.monotonic() - began_s
         raise NotReadyError(
             self.service.deployment,
             ready=sum(pod.serves for pod in pods),
             wanted=replicas,
-            timeout_s=round(waited_s, 1),
+            timeout_s=round(min(time.monotonic() - began_s, self._ready_timeout_s), 1),
             details=self.describe(),
+            advice="" if hint is None else hint.text,
         )
+
+    def _hint(self) -> Hint | None:
+        try:
+            events = self._api.list(EVENTS, self.service.namespace)
+        except (ApiError, ConnectionError):  # not allowed, or not there just now
+            events = []
+        pods = [pod.manifest for pod in self.watch.pods()]
+        return hint_of(
+            pods, events, crashes_allowed=self._crashes_allowed, last_words=self._last_words
+        )
+
+    def _last_words(self, pod: str, container: str) -> str:
+        try:
+            return self._api.logs(self.service.namespace, pod, container=container, lines=20)
+        except (ApiError, ConnectionError):  # it has none, or has gone
+            return ""
+
+    def _check_change(self, what: str) -> None:
+        """Refuse to change what is somebody else's.
+
+        :raises ServiceError: if that was not allowed
+        """
+        if not self._may_change:
+            raise ServiceError(
+                "--grpclb-service",
+                message=f"a test wants to {what} {self.service.name!r}, which runs already and is "
+                "only looked at",
+                advice="allow that with --grpclb-service-changes, or keep such tests from it",
+            )
 
     def scale(self, replicas: int) -> None:
         """Set the number of replicas and wait until it is reached.
@@ -209,12 +166,12 @@ class Deployment:
         """
         if replicas < 0:
             raise ValueError(f"replicas must be 0 or more, got {replicas}")
+        self._check_change("scale")
         before = len(self.serving())
         self.watch.note(EventKind.SCALE, detail=f"{before} -> {replicas}")
-        path = DEPLOYMENTS.path(self.service.namespace, self.service.deployment, "scale")
         self._api.request(
             "PATCH",
-            path,
+            self._path("scale"),
             body={"spec": {"replicas": replicas}},
             content_type="application/merge-patch+json",
             repeatable=True,
@@ -229,6 +186,7 @@ class Deployment:
         :raises ValueError: if no ready pod has that name
         :raises NotReadyError: as `wait_ready`
         """
+        self._check_change("kill a pod of")
         ready = self.backends()
         chosen = [backend for backend in ready if name in {None, backend.name}]
         if not chosen:
@@ -237,8 +195,6 @@ class Deployment:
         victim = chosen[0]
         wanted = self._staying()
         self.watch.note(EventKind.KILL, backend=victim.uid)
-        from pytest_grpclb.clusters.kube import PODS
-
         self._api.delete(PODS, self.service.namespace, victim.name, grace_s=0)
         self.wait_ready(wanted, without=frozenset({victim.uid}))
         return victim
@@ -249,13 +205,14 @@ class Deployment:
         :param until_ended: wait also until the old pods have ended
         :raises NotReadyError: as `wait_ready`
         """
+        self._check_change("restart")
         before = tuple(pod for pod in self.watch.pods() if not pod.terminating)
         self.watch.note(EventKind.RESTART)
         moment = datetime.now(UTC).isoformat(timespec="microseconds")
         annotations = {"kubectl.kubernetes.io/restartedAt": moment}
         self._api.request(
             "PATCH",
-            DEPLOYMENTS.path(self.service.namespace, self.service.deployment),
+            self._path(),
             body={"spec": {"template": {"metadata": {"annotations": annotations}}}},
             content_type="application/merge-patch+json",
             repeatable=True,
@@ -320,6 +277,10 @@ class Deployment:
         self.watch.note(EventKind.MAKE_READY, backend=unready[name])
         self._gate.turn(name, unready[name], is_open=True)
         self._await_readiness(unready[name], ready=True)
+
+    def _path(self, subresource: str = "") -> str:
+        where = STATEFULSETS if self.service.kind == "StatefulSet" else DEPLOYMENTS
+        return where.path(self.service.namespace, self.service.deployment, subresource)
 
     def _staying(self) -> int:
         return sum(not pod.terminating for pod in self.watch.pods())

@@ -78,7 +78,10 @@ class Plan:
             else:
                 plan.arguments.add(name=name, string_value=value)
         if self.target.authority_pem is not None:
+            plan.credentials.SetInParent()
             plan.credentials.root_certificates = self.target.authority_pem
+            plan.credentials.certificate_chain = self.target.certificate_pem
+            plan.credentials.private_key = self.target.key_pem
         if self.rate_per_s is None:
             plan.closed.concurrency = self.concurrency
         else:

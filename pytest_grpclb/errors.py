@@ -19,10 +19,12 @@ __all__ = [
     "HelmMissingError",
     "HypothesisMissingError",
     "InconclusiveError",
+    "ManifestError",
     "NoFreeBlockError",
     "NotReadyError",
     "OptionError",
     "PreflightError",
+    "ServiceError",
 ]
 
 
@@ -96,6 +98,22 @@ class ChartError(GrpclbError):
         self.chart, self.message = chart, message
 
 
+class ManifestError(GrpclbError):
+    """A text is no Kubernetes objects."""
+
+    def __init__(self, origin: str, *, message: str) -> None:
+        super().__init__(f"{origin} {message}")
+        self.origin, self.message = origin, message
+
+
+class ServiceError(GrpclbError):
+    """The service under test cannot be had from where it is to come from."""
+
+    def __init__(self, source: str, *, message: str, advice: str) -> None:
+        super().__init__(f"{source}: {message}; {advice}")
+        self.source, self.message, self.advice = source, message, advice
+
+
 class HelmMissingError(ChartError):
     """There is nothing on this machine that renders charts."""
 
@@ -123,15 +141,23 @@ class NotReadyError(GrpclbError):
     """A deployment did not reach its ready replicas in time."""
 
     def __init__(
-        self, name: str, *, ready: int, wanted: int, timeout_s: float, details: str = ""
+        self,
+        name: str,
+        *,
+        ready: int,
+        wanted: int,
+        timeout_s: float,
+        details: str = "",
+        advice: str = "",
     ) -> None:
         tail = f"\n{details}" if details else ""
+        told = advice or "raise --grpclb-ready-timeout or mend what its pods say"
         super().__init__(
             f"deployment {name!r}: {ready} of {wanted} replicas ready after {timeout_s:g} s; "
-            f"raise --grpclb-ready-timeout or mend what its pods say{tail}"
+            f"{told}{tail}"
         )
         self.name, self.ready, self.wanted, self.timeout_s = name, ready, wanted, timeout_s
-        self.details = details
+        self.details, self.advice = details, told
 
 
 class PreflightError(GrpclbError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_grpclb.options import Options, apply_marker
 from pytest_grpclb.settings import Keep
+from pytest_grpclb.sources.choice import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
-    from pytest_grpclb.model import CallTemplate, Manifest
+    from pytest_grpclb.model import CallTemplate
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.settings import Settings
+    from pytest_grpclb.sources.protocol import Source
+    from pytest_grpclb.sources.tls import Tls
     from pytest_grpclb.strategies import Strategy
 
-__all__ = ["RunningCluster", "ServiceSource"]
+__all__ = ["RunningCluster"]
 
 OPTIONS = pytest.StashKey[Options]()
 PROVIDER: pytest.StashKey[Provider] = pytest.StashKey()
@@ -55,24 +58,6 @@ class RunningCluster:
     """Unique to this run and worker; namespaces carry it in their name and label."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSource:
-    """Where the backends come from: a Helm chart with one Deployment."""
-
-    chart: Path
-    release: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def manifests(self, *, namespace: str) -> list[Manifest]:
-        """Render the chart.
-
-        :raises ChartError: if it does not render
-        """
-        from pytest_grpclb.chart import render
-
-        return render(self.chart, values=self.values, release=self.release, namespace=namespace)
-
-
 _namespaces = itertools.count(1)
 
 
@@ -84,6 +69,7 @@ def _cluster_request(session: pytest.Session, directory: Path) -> ClusterRequest
     return ClusterRequest(
         directory=directory,
         embedded_images=options.embedded_images,
+        commands_directory=config.rootpath,
         run=config.stash[RUN],
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
         image=options.image,
@@ -152,7 +138,9 @@ def grpclb_strategy(request: pytest.FixtureRequest) -> Strategy:
 def grpclb_settings(request: pytest.FixtureRequest, grpclb_strategy: Strategy) -> Settings:
     """What this test asks for: options, then its ``grpclb`` markers, the closest last."""
     settings = request.config.stash[OPTIONS].settings
-    if not grpclb_strategy.needs_connection_age:
+    service = request.config.stash[OPTIONS].service
+    tells_no_age = service.origin is not Origin.SAMPLE and service.connection_age is None
+    if tells_no_age or not grpclb_strategy.needs_connection_age:
         settings = replace(settings, max_connection_age_s=None)
     for marker in reversed(list(request.node.iter_markers("grpclb"))):
         settings = apply_marker(settings, marker.args, marker.kwargs)
@@ -168,6 +156,9 @@ def grpclb_namespace(
 
     name = f"grpclb-{grpclb_cluster.run}-{next(_namespaces)}"
     config, node = request.config, request.node
+    if config.stash[OPTIONS].service.origin is Origin.RUNNING:
+        yield name  # none is made: all that the test needs goes beside the service
+        return
 
     def keep() -> bool:
         command = grpclb_cluster.cluster.deletion_command(name)
@@ -184,22 +175,21 @@ def grpclb_namespace(
 
 @pytest.fixture
 def grpclb_service(
-    grpclb_cluster: RunningCluster, grpclb_settings: Settings, grpclb_strategy: Strategy
-) -> ServiceSource:
-    """The backends under test: the sample greeter. Override it to test a service of your own."""
-    from pytest_grpclb.chart import charts_directory
-    from pytest_grpclb.samples import greeter_values
+    request: pytest.FixtureRequest,
+    grpclb_cluster: RunningCluster,
+    grpclb_settings: Settings,
+    grpclb_strategy: Strategy,
+) -> Source:
+    """The backends under test: what the options say, else the sample service."""
+    from pytest_grpclb.samples import sample_source
+    from pytest_grpclb.sources.choosing import source_of
     from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
-    return ServiceSource(
-        chart=charts_directory() / "greeter",
-        release="greeter",
-        values=greeter_values(
-            grpclb_settings,
-            image=grpclb_cluster.cluster.programs_image,
-            through_ingress=grpclb_strategy.name == IngressNginx().name,
-            dns_cache_s=grpclb_cluster.cluster.dns_cache_s,
-        ),
+    return source_of(request.config.stash[OPTIONS].service) or sample_source(
+        grpclb_settings,
+        image=grpclb_cluster.cluster.programs_image,
+        through_ingress=grpclb_strategy.name == IngressNginx().name,
+        dns_cache_s=grpclb_cluster.cluster.dns_cache_s,
     )
 
 
@@ -219,18 +209,27 @@ def grpclb_outside_driver(
 
 @pytest.fixture
 def grpclb_call() -> CallTemplate:
-    """The call that the driver sends: the greeter's. Override it together with `grpclb_service`."""
-    from pytest_grpclb.samples import GREETER_CALL
+    """The call that the driver sends: the sample's. Override it where you bring a service."""
+    from pytest_grpclb.samples import SAMPLE_CALL
 
-    return GREETER_CALL
+    return SAMPLE_CALL
+
+
+def _tls(config: pytest.Config) -> Tls | None:
+    files = config.stash[OPTIONS].service.tls
+    if files is None:
+        return None
+    from pytest_grpclb.sources.tls import read_tls
+
+    return read_tls(files)
 
 
 @pytest.fixture
 def grpclb_stream() -> CallTemplate:
     """The call that `Grpclb.streams` opens: the greeter's. Override it with `grpclb_service`."""
-    from pytest_grpclb.samples import GREETER_STREAM
+    from pytest_grpclb.samples import SAMPLE_STREAM
 
-    return GREETER_STREAM
+    return SAMPLE_STREAM
 
 
 @pytest.fixture
@@ -240,7 +239,7 @@ def grpclb(
     grpclb_strategy: Strategy,
     grpclb_settings: Settings,
     grpclb_namespace: str,
-    grpclb_service: ServiceSource,
+    grpclb_service: Source,
     grpclb_call: CallTemplate,
     grpclb_stream: CallTemplate,
     grpclb_outside_driver: OutsideDriver,
@@ -263,12 +262,15 @@ def grpclb(
                 api=grpclb_cluster.api,
                 strategy=grpclb_strategy,
                 settings=grpclb_settings,
-                manifests=grpclb_service.manifests(namespace=grpclb_namespace),
+                backends=grpclb_service.backends(
+                    grpclb_cluster.api, grpclb_settings, namespace=grpclb_namespace
+                ),
                 namespace=grpclb_namespace,
                 call=grpclb_call,
                 stream=grpclb_stream,
                 outside=grpclb_outside_driver,
                 run=grpclb_cluster.run,
+                tls=_tls(request.config),
                 observer=observe,
             )
         except ClusterUnavailableError as error:

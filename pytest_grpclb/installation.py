@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.readiness import with_gate
-from pytest_grpclb.deployment import Deployment, components_of, images_of, service_of
+from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
 from pytest_grpclb.handle import Grpclb
+from pytest_grpclb.lending import lent, resized
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
+from pytest_grpclb.workloads import components_of, images_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_grpclb.model import CallTemplate, Manifest, Service, Verdict
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.settings import Settings
+    from pytest_grpclb.sources.protocol import Backends
+    from pytest_grpclb.sources.tls import Tls
     from pytest_grpclb.strategies import Strategy
 
 __all__ = ["install"]
@@ -30,39 +34,47 @@ _DRIVER = "driver"
 """The component that every strategy's chart has."""
 
 
-def install(
+def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     stack: ExitStack,
     *,
     cluster: Cluster,
     api: KubeApi,
     strategy: Strategy,
     settings: Settings,
-    manifests: Sequence[Manifest],
+    backends: Backends,
     namespace: str,
     call: CallTemplate,
     outside: OutsideDriver,
     run: str,
     stream: CallTemplate | None = None,
+    tls: Tls | None = None,
     observer: Callable[[Verdict], None] | None = None,
 ) -> Grpclb:
     """Put backends, strategy and driver into *namespace* and wait until all of them are ready.
 
     :param stack: takes what must be closed afterwards; objects in the namespace go with it
-    :param manifests: the backends: one Deployment and what it needs
+    :param namespace: the test's own; the strategy's objects go to the backends', for Services and
+        Ingresses lead to pods of their own namespace only
     :param call: what is sent
     :param stream: what is opened where streams are asked for; the call if not given
     :param outside: sends the calls where they come from outside the cluster
     :param run: label of all that the run makes
+    :param tls: what clients need of a service that speaks TLS itself
     :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
-    :raises ChartError: if the manifests hold no Deployment, or the strategy's chart does not render
+    :raises ChartError: if the strategy's chart does not render
+    :raises ServiceError: if the service and the strategy do not fit together
     :raises ApiError: if the cluster refuses an object
     :raises NotReadyError: if the pods do not get ready in time
     """
-    service = service_of(manifests, namespace=namespace, chart="the service under test")
+    service, manifests = backends.service, backends.manifests
     if settings.readiness_gate:
-        manifests = with_gate(manifests)
-    rendered = _rendered(strategy, cluster, service, settings)
-    target = strategy.target(service, settings, release=_RELEASE)
+        manifests = tuple(with_gate(manifests))
+    # In somebody else's namespace names must be the run's own.
+    release = namespace if backends.borrowed else _RELEASE
+    rendered = _rendered(strategy, cluster, service, settings, release=release)
+    target = strategy.target(service, settings, release=release)
+    if tls is not None:
+        target = tls.secured(target, strategy.name, settings)
     secrets = None
     if target.through_ingress:
         from pytest_grpclb.entrance import make_secrets
@@ -70,20 +82,27 @@ def install(
         cluster.ingress_address(https=True)  # before anything is made, if it cannot be had
         outside.start()
         secrets = make_secrets(stack, api=api, settings=settings.ingress, service=service, run=run)
-    # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that there
-    # are none: the driver comes when they are there.
-    later = [each for each in rendered if cluster.dns_cache_s and _is_driver(each)]
-    first = [each for each in rendered if each not in later]
-    api.apply([*manifests, *first], namespace=namespace)
+    later: list[Manifest] = []
+    if backends.borrowed:
+        stack.enter_context(lent(api, rendered, namespace=service.namespace, run=run))
+        if backends.may_change:
+            stack.enter_context(resized(api, service, backends.replicas))
+    else:
+        # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that
+        # there are none: the driver comes when they are there.
+        later = [each for each in rendered if cluster.dns_cache_s and _is_driver(each)]
+        first = [each for each in rendered if each not in later]
+        api.apply([*manifests, *first], namespace=namespace)
     # The import of gRPC takes as long as the first pods do to start.
     from pytest_grpclb.driver import DriverClient
     from pytest_grpclb.sidecar import open_sidecar
 
-    def watched(service: Service, *, gated: bool = False) -> Deployment:
-        deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s, gated=gated)
+    def watched(service: Service, **more: Any) -> Deployment:
+        deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s, **more)
         stack.callback(deployment.close)
         return deployment
 
+    namespace = service.namespace
     components = components_of(rendered, namespace=namespace)
     found = components.pop(_DRIVER, None)
     if found is None and secrets is None:
@@ -91,10 +110,15 @@ def install(
             _chart(strategy).name, message="it has no Deployment of the component 'driver'"
         )
     client = None if found is None else watched(found.service)
-    deployment = watched(service, gated=settings.readiness_gate)
+    deployment = watched(
+        service,
+        gated=settings.readiness_gate,
+        crashes_allowed=backends.crashes_allowed,
+        may_change=backends.may_change,
+    )
     others = {name: watched(each.service) for name, each in components.items()}
     # The backends first: without them a sidecar has no hosts, and is not ready either.
-    deployment.wait_ready(settings.replicas)
+    deployment.wait_ready(backends.replicas)
     api.apply(later, namespace=namespace)
     if client is not None:
         client.wait_ready(1)
@@ -152,7 +176,7 @@ def _chart(strategy: Strategy) -> Path:
 
 
 def _rendered(
-    strategy: Strategy, cluster: Cluster, service: Service, settings: Settings
+    strategy: Strategy, cluster: Cluster, service: Service, settings: Settings, *, release: str
 ) -> list[Manifest]:
     from pytest_grpclb.chart import render
 
@@ -160,9 +184,7 @@ def _rendered(
     values = strategy.values(service, settings) | {
         "driver": {"image": {"repository": repository, "tag": tag}}
     }
-    rendered = render(
-        _chart(strategy), values=values, release=_RELEASE, namespace=service.namespace
-    )
+    rendered = render(_chart(strategy), values=values, release=release, namespace=service.namespace)
     for image in images_of(rendered):
         cluster.check_image(image)
     return rendered

@@ -63,7 +63,11 @@ class Service:
     namespace: str
     selector: Mapping[str, str]
     port: int
+    """Where its pods listen."""
     deployment: str
+    """The name of the workload that the pods belong to; empty: none that can be changed."""
+    kind: str = "Deployment"
+    """Of that workload: Deployment or StatefulSet."""
 
     def host(self, name: str) -> str:
         """Return the DNS name of the Kubernetes Service *name* in the namespace of the backends.
@@ -83,7 +87,10 @@ class Target:
     through_ingress: bool = False
     """Dialled from outside: the name stands for the cluster's ingress, wherever that listens."""
     authority_pem: bytes | None = field(default=None, repr=False)
-    """Certificates of who vouches for the server, PEM; None: plaintext."""
+    """Certificates of who vouches for the server, PEM; None: plaintext, empty: the system's."""
+    certificate_pem: bytes = field(default=b"", repr=False)
+    """The client's own certificate, with those that lead to who vouches for it; empty: none."""
+    key_pem: bytes = field(default=b"", repr=False)
 
 
 class CallKind(enum.Enum):

@@ -5,29 +5,57 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.chart import charts_directory
 from pytest_grpclb.model import CallKind, CallTemplate
+from pytest_grpclb.sources.rendered import ServiceSource
 from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
 if TYPE_CHECKING:
     from pytest_grpclb.settings import Settings
 
-__all__ = ["GREETER_CALL", "GREETER_SERVER_STREAM", "GREETER_STREAM", "greeter_values"]
+__all__ = [
+    "SAMPLE_CALL",
+    "SAMPLE_SERVER_STREAM",
+    "SAMPLE_STREAM",
+    "greeter_values",
+    "sample_source",
+]
+    "SAMPLE_CALL",
+    "SAMPLE_SERVER_STREAM",
+    "SAMPLE_STREAM",
+    "greeter_values",
+    "sample_source",
+]
 
-GREETER_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
+SAMPLE_CALL = CallTemplate(method="/helloworld.Greeter/SayHello")
 """An empty request is a valid HelloRequest."""
 
-GREETER_STREAM = CallTemplate(
+SAMPLE_STREAM = CallTemplate(
     method="/helloworld.Greeter/SayHelloBidiStream",
     kind=CallKind.BIDIRECTIONAL_STREAMING,
     message_interval_s=1.0,
 )
-GREETER_SERVER_STREAM = CallTemplate(
+SAMPLE_SERVER_STREAM = CallTemplate(
     method="/helloworld.Greeter/SayHelloStreamReply", kind=CallKind.SERVER_STREAMING
 )
 _PRE_STOP_S = 5
 """What it takes until endpoints are known everywhere but to DNS."""
 _ENDING_S = 25
 """For the calls that are left when a pod is told to end: twice its drain time, and some."""
+
+
+def sample_source(
+    settings: Settings, *, image: str, through_ingress: bool = False, dns_cache_s: float = 0.0
+) -> ServiceSource:
+    """Return the sample service for *settings*; parameters as those of `greeter_values`."""
+    return ServiceSource(
+        chart=charts_directory() / "greeter",
+        release="greeter",
+        values=greeter_values(
+            settings, image=image, through_ingress=through_ingress, dns_cache_s=dns_cache_s
+        ),
+        sets_replicas=False,
+    )
 
 
 def greeter_values(

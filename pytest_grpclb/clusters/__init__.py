@@ -16,7 +16,11 @@ __all__ = ["PROVIDERS", "Cluster", "ClusterRequest", "Provider", "find"]
 def _embedded(request: ClusterRequest) -> Cluster:
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 
-    return EmbeddedCluster(request.directory, images=request.embedded_images)
+    return EmbeddedCluster(
+        request.directory,
+        images=request.embedded_images,
+        commands_directory=request.commands_directory,
+    )
 
 
 def _kubeconfig(request: ClusterRequest) -> Cluster:

@@ -53,7 +53,10 @@ class Resource:
 PODS = Resource("v1", "pods", namespaced=True)
 NAMESPACES = Resource("v1", "namespaces", namespaced=False)
 EVENTS = Resource("v1", "events", namespaced=True)
+SERVICES = Resource("v1", "services", namespaced=True)
 DEPLOYMENTS = Resource("apps/v1", "deployments", namespaced=True)
+REPLICASETS = Resource("apps/v1", "replicasets", namespaced=True)
+STATEFULSETS = Resource("apps/v1", "statefulsets", namespaced=True)
 
 
 class KubeApi:

@@ -21,6 +21,8 @@ class ClusterRequest:
     """Exists, belongs to this run alone; all files of the cluster go below it."""
     embedded_images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """For the embedded cluster: the command line that stands for an image."""
+    commands_directory: Path | None = None
+    """For the embedded cluster: where those command lines run; None: in the current directory."""
     run: str = "main"
     """Unique to this run, and the same in all its xdist workers; fit for names of objects."""
     worker: str = "main"

@@ -24,22 +24,23 @@ if TYPE_CHECKING:
 __all__ = ["ReadinessGate", "with_gate"]
 
 _CONDITION = "pytest-grpclb/serving"
+_WORKLOADS = frozenset({"Deployment", "StatefulSet"})
 _LOOK_S = 60.0
 """The watch wakes whoever waits for it; none waits for ever, should that fail."""
 
 
 def with_gate(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Return *manifests* with the readiness gate in the pods of every Deployment."""
-    return [_gated(each) if each["kind"] == "Deployment" else each for each in manifests]
+    """Return *manifests* with the readiness gate in the pods of every workload."""
+    return [_gated(each) if each["kind"] in _WORKLOADS else each for each in manifests]
 
 
-def _gated(deployment: Manifest) -> Manifest:
-    spec = deployment["spec"]
+def _gated(workload: Manifest) -> Manifest:
+    spec = workload["spec"]
     template = spec["template"]
     pod = template["spec"]
     gates = [*(pod.get("readinessGates") or ()), {"conditionType": _CONDITION}]
     gated = {**template, "spec": {**pod, "readinessGates": gates}}
-    return {**deployment, "spec": {**spec, "template": gated}}
+    return {**workload, "spec": {**spec, "template": gated}}
 
 
 class ReadinessGate:

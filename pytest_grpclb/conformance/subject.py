@@ -33,7 +33,7 @@ class Subject:
     run: str
     """What namespaces of this run carry as their label."""
     manifests: Sequence[Manifest]
-    """The sample service: the greeter's chart, rendered for this namespace."""
+    """The sample service: the sample's chart, rendered for this namespace."""
     timeout_s: float = 60.0
     """How long a change may take to show: images are pulled, pods are started."""
 

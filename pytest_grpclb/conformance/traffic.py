@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.installation import install
 from pytest_grpclb.outside import OutsideDriver
-from pytest_grpclb.samples import GREETER_CALL
+from pytest_grpclb.samples import SAMPLE_CALL
+from pytest_grpclb.sources.protocol import Backends
 from pytest_grpclb.strategies import STRATEGIES
+from pytest_grpclb.workloads import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +79,15 @@ def _installed(subject: Subject, strategy: str) -> Iterator[Grpclb]:
             api=subject.api,
             strategy=STRATEGIES[strategy],
             settings=settings,
-            manifests=subject.manifests,
+            backends=Backends(
+                service=service_of(
+                    subject.manifests, namespace=subject.namespace, source="the sample"
+                ),
+                manifests=tuple(subject.manifests),
+                replicas=settings.replicas,
+            ),
             namespace=subject.namespace,
-            call=GREETER_CALL,
+            call=SAMPLE_CALL,
             outside=outside,
             run=subject.run,
         )

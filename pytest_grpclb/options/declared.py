@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.options.service import SERVICE_OPTIONS
+from pytest_grpclb.options.shape import Option
 from pytest_grpclb.settings import Settings
 
 if TYPE_CHECKING:
     from _pytest.config.argparsing import Parser
 
 __all__ = ["OPTIONS", "Option", "add_options"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One option: on the command line with dashes, in the ini file with underscores."""
-
-    name: str
-    help: str
-    default: str
-    metavar: str | None = None
-    repeatable: bool = False
-    flag: bool = False
-
-    @property
-    def dest(self) -> str:
-        """Its name in pytest's configuration, and in the ini file."""
-        return "grpclb_" + self.name.replace("-", "_")
-
-    @property
-    def switch(self) -> str:
-        """Its name on the command line."""
-        return f"--grpclb-{self.name}"
 
 
 _DEFAULTS = Settings()
@@ -151,6 +130,7 @@ OPTIONS = (
         flag=True,
         help="fail tests whose cluster cannot be had here, instead of skipping them",
     ),
+    *SERVICE_OPTIONS,
 )
 
 
@@ -169,15 +149,26 @@ def add_options(parser: Parser) -> None:
             option.switch,
             dest=option.dest,
             metavar=option.metavar,
-            action="append" if option.repeatable else "store",
+            action="append" if option.repeatable or option.lines else "store",
             default=None,
             help=told,
         )
-        parser.addini(option.dest, help=told, default=None, type="string")
+        if option.lines:
+            parser.addini(option.dest, help=told, default=[], type="linelist")
+        else:
+            parser.addini(option.dest, help=told, default=None, type="string")
+    parser.addini(
+        "grpclb_skip_kinds",
+        type="args",
+        default=[],
+        help="kinds of object that the service's chart or manifests have and its pods can do "
+        "without, where they cannot be applied",
+    )
     parser.addini(
         "grpclb_embedded_images",
         type="linelist",
         default=[],
         help="what runs an image on the embedded cluster, one a line: IMAGE = COMMAND ARGUMENT..., "
-        "where {ip} and {port} stand for the pod's address and first container port",
+        "where {ip} and {port} stand for the pod's address and first container port; {port} "
+        "without {ip} is another one for each pod, for what listens on all addresses",
     )

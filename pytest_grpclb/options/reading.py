@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
-from pytest_grpclb.options.declared import OPTIONS, Option
+from pytest_grpclb.options.declared import OPTIONS
+from pytest_grpclb.options.service import read_service
 from pytest_grpclb.options.values import number, probability, whole
 from pytest_grpclb.settings import Keep, Settings
+from pytest_grpclb.sources.choice import COMMAND_IMAGE, ServiceChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pytest
 
+    from pytest_grpclb.options.shape import Option
     from pytest_grpclb.strategies import Strategy
 
 __all__ = ["Options", "read_options", "selected"]
@@ -46,6 +49,7 @@ class Options:
     keep: Keep
     require: bool
     """A provider that cannot be used fails tests instead of having them skipped."""
+    service: ServiceChoice
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -69,11 +73,17 @@ def read_options(config: pytest.Config) -> Options:
         )
     if given["cluster"] == "kubeconfig":
         _check_existing(given)
+    service = read_service(
+        given,
+        cluster=given["cluster"],
+        skipped_kinds=config.getini("grpclb_skip_kinds"),
+        root=config.rootpath,
+    )
     return Options(
         strategies=tuple(dict.fromkeys(names)),
         cluster=given["cluster"],
         artifacts=Path(given["artifacts"]) if given["artifacts"] else None,
-        embedded_images=_images(config.getini("grpclb_embedded_images")),
+        embedded_images=_with_command(_images(config.getini("grpclb_embedded_images")), service),
         settings=settings,
         image=_image("--grpclb-image", given["image"]),
         load_images=tuple(
@@ -90,7 +100,23 @@ def read_options(config: pytest.Config) -> Options:
         ingress=_ingress_place(given["ingress"]),
         keep=_keep(given["keep"]),
         require=bool(given["require"]),
+        service=service,
     )
+
+
+def _with_command(
+    images: Mapping[str, tuple[str, ...]], service: ServiceChoice
+) -> Mapping[str, tuple[str, ...]]:
+    """Return *images* with the service's command standing for its image."""
+    if not service.command:
+        return images
+    if service.image in images:
+        raise OptionError(
+            "--grpclb-command",
+            shlex.join(service.command),
+            expected=f"not both it and grpclb_embedded_images to stand for {service.image!r}",
+        )
+    return {**images, service.image or COMMAND_IMAGE: service.command}
 
 
 def selected(options: Options, strategies: Mapping[str, Strategy]) -> tuple[str, ...]:
@@ -109,7 +135,7 @@ def selected(options: Options, strategies: Mapping[str, Strategy]) -> tuple[str,
 def _value(config: pytest.Config, option: Option) -> Any:
     value = config.getoption(option.dest)
     if value is None:
-        value = config.getini(option.dest) or option.default
+        value = config.getini(option.dest) or ([] if option.lines else option.default)
         if option.repeatable:
             value = [value]
     return value

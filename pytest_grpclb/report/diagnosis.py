@@ -145,7 +145,7 @@ def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
         return (
             "without a max connection age no connection ends, so the client never asks DNS for "
             f"the {plural(len(newcomers), 'new pod')}; set one on the servers "
-            "(max_connection_age_s; GRPC_MAX_CONNECTION_AGE in the greeter)"
+            "(max_connection_age_s; grpclb_connection_age_env says how yours is told)"
         )
     last_s = max(traffic.calls.done_s, default=traffic.started_at_s)
     watched_s = last_s - min(backend.ready_at_s or 0.0 for backend in newcomers)

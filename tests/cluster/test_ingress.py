@@ -10,6 +10,7 @@ import ssl
 import stat
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,13 +29,12 @@ from pytest_grpclb.asserts import (
     assert_tls_terminated,
 )
 from pytest_grpclb.certificates import Authority, Keypair, tls_secret
-from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi, Resource
 from pytest_grpclb.errors import ClusterUnavailableError, PreflightError
 from pytest_grpclb.ingress import probes
 from pytest_grpclb.installation import install
 from pytest_grpclb.outside import OutsideDriver
-from pytest_grpclb.samples import GREETER_CALL, greeter_values
+from pytest_grpclb.samples import SAMPLE_CALL, sample_source
 from pytest_grpclb.settings import IngressSettings, Settings
 from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
@@ -73,25 +73,20 @@ def installed(
                 max_connection_age_s=None,
                 ingress=IngressSettings(**settings),
             )
-            values = greeter_values(
+            source = sample_source(
                 wanted, image=embedded_cluster.programs_image, through_ingress=True
             )
             # Pods need not outlive the test by 5 s, only the second in which nginx learns of it.
-            values |= {"preStopSleepSeconds": 2}
+            source = replace(source, values={**source.values, "preStopSleepSeconds": 2})
             return install(
                 stack,
                 cluster=embedded_cluster,
                 api=api,
                 strategy=IngressNginx(),
                 settings=wanted,
-                manifests=render(
-                    charts_directory() / "greeter",
-                    values=values,
-                    release="greeter",
-                    namespace=namespace,
-                ),
+                backends=source.backends(api, wanted, namespace=namespace),
                 namespace=namespace,
-                call=GREETER_CALL,
+                call=SAMPLE_CALL,
                 outside=outside,
                 run="test",
             )

@@ -135,8 +135,9 @@ def test_a_configuration_that_envoy_refuses_is_shown_in_its_own_words(
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         [
-            "*NotReadyError: deployment 'grpclb-driver': 0 of 1 replicas ready after 4 s; raise "
-            "--grpclb-ready-timeout or mend what its pods say",
+            "*NotReadyError: deployment 'grpclb-driver': 0 of 1 replicas ready after 4 s; the "
+            "process of the container 'envoy' ends by itself (exit code 1): its last words are "
+            "below",
             "*  container envoy: waiting, CrashLoopBackOff, *last exit code 1, *",
             "*  log of envoy:",
             "*error `Protobuf message (type envoy.config.bootstrap.v3.Bootstrap reason "

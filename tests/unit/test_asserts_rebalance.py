@@ -149,8 +149,8 @@ def test_without_a_connection_age_the_failure_names_it() -> None:
         "slack 1 s\n"
         "likely cause: without a max connection age no connection ends, so the client never asks "
         "DNS for the 3 new pods\n"
-        "what to do: set one on the servers (max_connection_age_s; GRPC_MAX_CONNECTION_AGE in the "
-        "greeter)\n"
+        "what to do: set one on the servers (max_connection_age_s; "
+        "grpclb_connection_age_env says how yours is told)\n"
     )
     with pytest.raises(AssertionError, match=f"^{re.escape(told)}"):
         assert_rebalanced(live)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from pytest_grpclb import chart as chart_module
+from pytest_grpclb import manifests as manifests_module
 from pytest_grpclb.chart import HookNotRunWarning, charts_directory, render
 from pytest_grpclb.errors import ChartError
 
@@ -142,11 +143,11 @@ def test_plain_scalars_are_read_as_helm_reads_them(
         + "data: [22:22, 2024-01-01, =, 0644, 0o644, 0x1F, 1e3, .5, 1., -7, 1_000, yes, off, "
         + "y, N, yN, yEs, ~, 1.2.3, 08, '5', 12345678901, 1.00066e+09]\n",
     )
-    chart_module._loader.cache_clear()
+    manifests_module._loader.cache_clear()
     try:
         [manifest] = rendered(chart)
     finally:
-        chart_module._loader.cache_clear()
+        manifests_module._loader.cache_clear()
     assert manifest["data"] == [
         "22:22",
         "2024-01-01",

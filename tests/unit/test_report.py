@@ -363,8 +363,8 @@ def test_the_diagnosis_of_pick_first() -> None:
 def test_the_diagnosis_of_a_missing_connection_age() -> None:
     assert diagnose(with_newcomer(connection_age_s=None), NEWCOMER_IDLE) == (
         "without a max connection age no connection ends, so the client never asks DNS for the "
-        "1 new pod; set one on the servers (max_connection_age_s; GRPC_MAX_CONNECTION_AGE in the "
-        "greeter)"
+        "1 new pod; set one on the servers (max_connection_age_s; grpclb_connection_age_env says "
+        "how yours is told)"
     )
 
 

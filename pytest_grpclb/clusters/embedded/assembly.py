@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded import controllers
@@ -30,6 +29,7 @@ from pytest_grpclb.clusters.embedded.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pytest_grpclb.clusters.embedded.node.processes import Processes
 
@@ -47,9 +47,12 @@ class Assembly:
         block: Block,
         processes: Processes,
         images: Mapping[str, Sequence[str]],
+        *,
+        commands_directory: Path,
     ) -> None:
         self._block, self._processes = block, processes
         self._images = Images(images)
+        self._commands_directory = commands_directory
         self._pods = directory / "pods"
         self._ingress_directory = directory / "ingress"
         self.ingress = _ingress_places(block.ingress)
@@ -107,7 +110,7 @@ class Assembly:
                 recorder=Recorder(store, "kubelet", controllers.NODE),
                 addresses=block.pods(),
                 directory=self._pods,
-                commands_directory=Path.cwd(),
+                commands_directory=self._commands_directory,
                 environment=base_environment(dns=datagrams.getsockname(), api=place),
                 account_files=accounts.files,
             )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pytest_grpclb._version import __version__
@@ -20,7 +21,6 @@ from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 __all__ = ["EmbeddedCluster"]
 
@@ -38,6 +38,7 @@ class EmbeddedCluster:
     :param directory: all its files go below it; made, for this user only, if it is not there
     :param images: command lines that images stand for
     :param blocks: which 127.x.0.0/16 it may take
+    :param commands_directory: where those command lines run; by default the current directory
     """
 
     programs_image = f"{OWN_IMAGE}:{__version__}"
@@ -51,8 +52,10 @@ class EmbeddedCluster:
         *,
         images: Mapping[str, Sequence[str]] = {},
         blocks: Sequence[int] = BLOCKS,
+        commands_directory: Path | None = None,
     ) -> None:
         self._directory, self._images, self._blocks = directory, images, blocks
+        self._commands_directory = commands_directory or Path.cwd()
         self.context = ""
         self._ingress: dict[str, tuple[str, int]] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,6 +96,7 @@ class EmbeddedCluster:
             "directory": str(self._directory.absolute()),
             "images": {name: list(command) for name, command in self._images.items()},
             "blocks": list(self._blocks),
+            "commands_directory": str(self._commands_directory.absolute()),
         }
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already: `wait` will tell why

@@ -89,7 +89,13 @@ async def _serve(request: Mapping[str, Any], block: Block, zygote: Zygote) -> No
     processes = await Processes.of(zygote)
     serving = asyncio.create_task(processes.serve())
     serving.add_done_callback(lambda _: over.set())
-    assembly = Assembly(Path(request["directory"]), block, processes, request["images"])
+    assembly = Assembly(
+        Path(request["directory"]),
+        block,
+        processes,
+        request["images"],
+        commands_directory=Path(request["commands_directory"]),
+    )
     await assembly.open()
     _tell(
         kubeconfig=str(assembly.kubeconfig),

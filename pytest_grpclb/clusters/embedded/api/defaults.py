@@ -169,6 +169,22 @@ def _replica_set(replica_set: Object) -> Object:
     return {**replica_set, "spec": spec}
 
 
+def _stateful_set(stateful_set: Object) -> Object:
+    spec = _with(
+        {
+            "replicas": 1,
+            "revisionHistoryLimit": 10,
+            "podManagementPolicy": "OrderedReady",
+            "updateStrategy": {},
+        },
+        _template(stateful_set.get("spec") or {}),
+    )
+    strategy = _with({"type": "RollingUpdate"}, spec["updateStrategy"])
+    if strategy["type"] == "RollingUpdate":
+        strategy["rollingUpdate"] = _with({"partition": 0}, strategy.get("rollingUpdate"))
+    return {**stateful_set, "spec": {**spec, "updateStrategy": strategy}}
+
+
 def _service(service: Object) -> Object:
     given = service.get("spec") or {}
     spec = _with({"sessionAffinity": "None", "type": "ClusterIP"}, given)
@@ -243,4 +259,5 @@ _BY_KIND: Mapping[str, Callable[[Object], Object]] = {
     "rolebindings.rbac.authorization.k8s.io": _binding,
     "secrets": _secret,
     "services": _service,
+    "statefulsets.apps": _stateful_set,
 }

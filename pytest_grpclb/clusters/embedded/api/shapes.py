@@ -112,6 +112,7 @@ _KINDS = {
         spec=Shape(fields={"ports": _map("port", protocol="TCP"), "selector": _WHOLE}),
         status=_CONDITIONS,
     ),
+    "statefulsets.apps": _kind(spec=_WORKLOAD_SPEC, status=_CONDITIONS),
 }
 
 

@@ -137,7 +137,7 @@ def _selector(obj: Object, _now: datetime) -> str:
     return selector_text(obj["spec"]["selector"]) or _NONE
 
 
-def _deployment_ready(obj: Object, _now: datetime) -> str:
+def _workload_ready(obj: Object, _now: datetime) -> str:
     return f"{obj.get('status', {}).get('readyReplicas', 0)}/{obj['spec']['replicas']}"
 
 
@@ -243,7 +243,7 @@ _COLUMNS: Mapping[str, tuple[_Column, ...]] = {
     "configmaps": (_NAME, _Column("Data", _count("data", "binaryData"), type="integer"), _AGE),
     "deployments.apps": (
         _NAME,
-        _Column("Ready", _deployment_ready),
+        _Column("Ready", _workload_ready),
         _Column("Up-to-date", _at("status", "updatedReplicas", default=0), type="integer"),
         _Column("Available", _at("status", "availableReplicas", default=0), type="integer"),
         _AGE,
@@ -332,4 +332,5 @@ _COLUMNS: Mapping[str, tuple[_Column, ...]] = {
         _AGE,
         _Column("Selector", _service_selector, 1),
     ),
+    "statefulsets.apps": (_NAME, _Column("Ready", _workload_ready), _AGE, *_TEMPLATE[:2]),
 }

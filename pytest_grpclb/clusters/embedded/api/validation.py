@@ -135,6 +135,32 @@ def _check_deployment(obj: Object, old: Object | None, problems: Problems) -> No
         _check_rolling_update(rolling, problems)
 
 
+def _check_stateful_set(obj: Object, old: Object | None, problems: Problems) -> None:
+    _check_workload(obj, old, problems)
+    spec = obj["spec"]
+    problems.one_of(
+        "spec.podManagementPolicy", spec["podManagementPolicy"], ("OrderedReady", "Parallel")
+    )
+    problems.one_of(
+        "spec.updateStrategy.type", spec["updateStrategy"]["type"], ("OnDelete", "RollingUpdate")
+    )
+    if spec.get("volumeClaimTemplates"):
+        problems.forbidden(
+            "spec.volumeClaimTemplates",
+            "the embedded cluster has no persistent volumes; use an emptyDir, or "
+            "--grpclb-cluster=kind",
+        )
+    unchanged = ("podManagementPolicy", "serviceName")
+    for key in unchanged if old is not None else ():
+        if spec.get(key) != (old or {})["spec"].get(key):
+            problems.forbidden(
+                "spec",
+                "updates to statefulset spec for fields other than 'replicas', 'ordinals', "
+                "'template', 'updateStrategy', 'revisionHistoryLimit', "
+                "'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+            )
+
+
 def _check_rolling_update(rolling: Object, problems: Problems) -> None:
     field = "spec.strategy.rollingUpdate"
     for key in ("maxUnavailable", "maxSurge"):
@@ -282,6 +308,7 @@ _BY_KIND: Mapping[str, Callable[[Object, Object | None, Problems], None]] = {
     "ingresses.networking.k8s.io": _check_ingress,
     "pods": _check_pod,
     "replicasets.apps": _check_workload,
+    "statefulsets.apps": _check_stateful_set,
     "rolebindings.rbac.authorization.k8s.io": _check_binding,
     "secrets": _check_secret,
     "services": _check_service,

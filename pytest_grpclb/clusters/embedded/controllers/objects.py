@@ -10,6 +10,7 @@ from pytest_grpclb.clusters.embedded.controllers.endpointslices import EndpointS
 from pytest_grpclb.clusters.embedded.controllers.garbage import GarbageCollector
 from pytest_grpclb.clusters.embedded.controllers.namespaces import Namespaces
 from pytest_grpclb.clusters.embedded.controllers.replicasets import ReplicaSets
+from pytest_grpclb.clusters.embedded.controllers.statefulsets import StatefulSets
 from pytest_grpclb.clusters.embedded.store.store import Store, timestamp
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def controllers(store: Store) -> Sequence[Controller]:
         Namespaces(store),
         Deployments(store),
         ReplicaSets(store),
+        StatefulSets(store),
         EndpointSlices(store),
     )
 

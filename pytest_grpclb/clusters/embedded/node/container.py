@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.node.environment import ConfigError, expand, variables
 from pytest_grpclb.clusters.embedded.node.images import CommandLine, ImageError
+from pytest_grpclb.clusters.embedded.node.listening import lead_to_private_port
 from pytest_grpclb.clusters.embedded.node.podstatus import ContainerState, terminated
-from pytest_grpclb.clusters.embedded.node.probes import Timing, attempt, follow, http_get
+from pytest_grpclb.clusters.embedded.node.probes import (
+    Timing,
+    attempt,
+    follow,
+    http_get,
+    shared_by_pods,
+)
 from pytest_grpclb.clusters.embedded.node.processes import Order, Process, StartError
-from pytest_grpclb.clusters.embedded.node.volumes import SERVICE_ACCOUNT, PodDirectory
-from pytest_grpclb.clusters.embedded.store.store import timestamp
+from pytest_grpclb.clusters.embedded.node.sandbox import unless
+from pytest_grpclb.clusters.embedded.node.volumes import SERVICE_ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable
 
-    from pytest_grpclb.clusters.embedded.node.node import Node
+    from pytest_grpclb.clusters.embedded.node.sandbox import Sandbox
     from pytest_grpclb.clusters.embedded.store.watch import Object
 
-__all__ = ["Container", "Sandbox", "unless"]
+__all__ = ["Container"]
 
 _CONFIG_RETRY_S = 0.25
 """Config maps may be created after the pods that use them; the kubelet looks again as well."""
@@ -34,48 +41,6 @@ _START_ERROR = 128
 """Exit code of a container whose command could not be executed, as containerd reports it."""
 _OUTPUT_BYTES = 10 * 1024
 """What the kubelet keeps of a probe's output (``maxRespBodyLength``)."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Sandbox:
-    """What the containers of one pod share."""
-
-    node: Node
-    pod: Object
-    """As it was last seen."""
-    ip: str
-    directory: PodDirectory
-    account: Mapping[str, bytes]
-    changed: Callable[[], None]
-    """To be called when a container's state has changed."""
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the pod is to end: nothing is started any more."""
-    killed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when its time is up."""
-
-    def normal(self, reason: str, message: str) -> None:
-        """Record an event of the pod."""
-        self.node.recorder.normal(self.pod, reason, message)
-
-    def warning(self, reason: str, message: str) -> None:
-        """Record an event of the pod that somebody should look at."""
-        self.node.recorder.warning(self.pod, reason, message)
-
-    def now(self) -> str:
-        """Return the time as statuses tell it."""
-        return timestamp(self.node.store.now())
-
-
-async def unless(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> None:
-    """Do *work*, but no longer than until *event*."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(event.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    if tasks[0].done() and not tasks[0].cancelled():
-        tasks[0].result()
 
 
 class Container:
@@ -90,6 +55,10 @@ class Container:
         self.has_started = asyncio.Event()
         """Set when it runs and its startup probe, if any, has succeeded."""
         self._process: Process | None = None
+        self._checks_listener = False
+        """Whether it is yet to be seen that the process listens on its pod's address alone."""
+        self._shared = ""
+        """Where it listens instead, if it does not."""
         self._ends = 0
 
     # --- its life
@@ -152,12 +121,16 @@ class Container:
             self.kill()
         elif sandbox.stopping.is_set():  # it began to end while this one was being started
             process.signal(signal.SIGTERM)
-        watching = asyncio.create_task(self._watch())
+        self._checks_listener, self._shared = not order.own and order.private_port is None, ""
+        tasks = [asyncio.create_task(self._watch())]
+        if order.private_port is not None:
+            tasks.append(asyncio.create_task(self._lead_to(order.private_port)))
         try:
             await asyncio.wait([process.exited])
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         self._process = None
         code = process.exited.result()
         if asyncio.get_running_loop().time() - began_s > sandbox.node.back_off.forgotten_s:
@@ -266,8 +239,19 @@ class Container:
             own=line.own,
             environment=environment,
             directory=directory,
+            private_port=line.private_port,
             log=sandbox.directory.log(self.state.name, self.state.restarts),
         )
+
+    async def _lead_to(self, private_port: int) -> None:
+        port = self._spec["ports"][0]["containerPort"]
+        try:
+            await lead_to_private_port((self._sandbox.ip, port), private_port)
+        except OSError as error:
+            self._sandbox.warning(
+                "FailedToListen",
+                f"cannot listen on {self._sandbox.ip}:{port}: {error.strerror or error}",
+            )
 
     async def _run_command(self, command: list[str], timeout_s: float) -> tuple[int | None, str]:
         """Run a command as ``exec`` does; return exit code (None: cut off) and output."""
@@ -334,13 +318,19 @@ class Container:
         probe = self._spec[f"{name}Probe"]
 
         async def try_once() -> str:
-            return await attempt(
+            failure = await attempt(
                 probe,
                 self._spec,
                 self._sandbox.ip,
                 processes=self._sandbox.node.processes,
                 run=self._run_command,
             )
+            if not failure and self._checks_listener:
+                self._checks_listener = False
+                self._shared = shared_by_pods(probe, self._spec, self._sandbox.ip)
+                if self._shared:  # said at once: others fail for want of the port meanwhile
+                    self._sandbox.warning("SharedPort", self._shared)
+            return failure or self._shared
 
         await follow(
             Timing.of(probe),

@@ -5,6 +5,10 @@
 and ``{port}`` standing for the pod's address and the container's first port. A container's
 ``command`` takes the place of an image's own, as in Kubernetes.
 
+Pods are processes that share the machine's ports, so one that listens on all addresses takes its
+port from all pods. A command with ``{port}`` and no ``{ip}`` may do so: ``{port}`` is then another
+one for each of its processes, and what arrives at the pod's own port is led there.
+
 :source: Kubernetes documentation, "Define a Command and Arguments for a Container"
 """
 
@@ -15,6 +19,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.node import envoy
+from pytest_grpclb.clusters.embedded.node.listening import free_port
 from pytest_grpclb.errors import GrpclbError
 
 if TYPE_CHECKING:
@@ -37,6 +42,8 @@ class CommandLine:
 
     arguments: tuple[str, ...]
     own: bool
+    private_port: int | None = None
+    """Where it really listens, on all addresses, in place of the container's first port."""
 
 
 class Images:
@@ -75,8 +82,10 @@ class Images:
             return CommandLine(arguments=(*command, *arguments), own=False)
         if mapped is None:
             return CommandLine(arguments=tuple(arguments), own=True)
-        filled = [_filled(part, container, ip) for part in mapped]
-        return CommandLine(arguments=(*filled, *arguments), own=False)
+        text = " ".join(mapped)
+        private_port = free_port() if "{port}" in text and "{ip}" not in text else None
+        filled = [_filled(part, container, ip, private_port) for part in mapped]
+        return CommandLine(arguments=(*filled, *arguments), own=False, private_port=private_port)
 
 
 def _envoy_line(image: str, arguments: Sequence[str], *, command_given: bool) -> CommandLine:
@@ -96,7 +105,7 @@ def _names(image: str) -> list[str]:
     return [image, f"{head}/{last}" if head else last, last]
 
 
-def _filled(part: str, container: Object, ip: str) -> str:
+def _filled(part: str, container: Object, ip: str, private_port: int | None) -> str:
     if "{port}" in part:
         ports = container.get("ports") or ()
         if not ports:
@@ -104,5 +113,5 @@ def _filled(part: str, container: Object, ip: str) -> str:
                 f"the command mapped to the image {container['image']!r} has {{port}} in {part!r}, "
                 f"but the container {container['name']!r} has no containerPort; give it one"
             )
-        part = part.replace("{port}", str(ports[0]["containerPort"]))
+        part = part.replace("{port}", str(private_port or ports[0]["containerPort"]))
     return part.replace("{ip}", ip)

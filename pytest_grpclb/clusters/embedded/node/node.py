@@ -65,7 +65,7 @@ class Node:
     directory: Path
     """Holds a directory for each pod."""
     commands_directory: Path
-    """Where commands that images are mapped to run: where pytest was started."""
+    """Where commands that images are mapped to run."""
     environment: Mapping[str, str]
     """Variables that every container begins with."""
     account_files: Callable[[Object], Mapping[str, bytes]]

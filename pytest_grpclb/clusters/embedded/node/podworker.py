@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.node.container import Container, Sandbox, unless
+from pytest_grpclb.clusters.embedded.node.container import Container
 from pytest_grpclb.clusters.embedded.node.environment import ConfigError
 from pytest_grpclb.clusters.embedded.node.podstatus import pod_status
+from pytest_grpclb.clusters.embedded.node.sandbox import Sandbox, unless
 from pytest_grpclb.clusters.embedded.node.volumes import PodDirectory
 from pytest_grpclb.clusters.embedded.store.status import StatusError
 

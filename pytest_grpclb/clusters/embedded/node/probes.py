@@ -19,11 +19,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.embedded.node.listening import shared_listener
+
 if TYPE_CHECKING:
     from pytest_grpclb.clusters.embedded.node.processes import Processes
     from pytest_grpclb.clusters.embedded.store.watch import Object
 
-__all__ = ["EAGER_S", "RunCommand", "Timing", "attempt", "follow", "http_get", "port_of"]
+__all__ = [
+    "EAGER_S",
+    "RunCommand",
+    "Timing",
+    "attempt",
+    "follow",
+    "http_get",
+    "port_of",
+    "shared_by_pods",
+]
 
 EAGER_S = 0.02
 
@@ -128,6 +139,22 @@ async def attempt(
         return await _check_command(run, probe["exec"]["command"], timeout_s)
     except ValueError as error:
         return str(error)
+
+
+def shared_by_pods(probe: Object, container: Object, ip: str) -> str:
+    """Return why a probe that has succeeded says nothing of its own pod, or nothing.
+
+    Whoever listens on all addresses answers for every pod of this machine.
+    """
+    what = next((probe[way] for way in ("grpc", "tcpSocket", "httpGet") if way in probe), None)
+    if what is None or what.get("host"):
+        return ""
+    port = port_of(container, what["port"])
+    shared = shared_listener((ip, port))
+    return shared and (
+        f"nothing listens on {ip}:{port}, only on {shared}: on all addresses, which the pods of "
+        "the embedded cluster share"
+    )
 
 
 async def _check_grpc(

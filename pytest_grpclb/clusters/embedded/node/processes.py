@@ -41,6 +41,8 @@ class Order:
     environment: Mapping[str, str]
     directory: Path
     log: Path
+    private_port: int | None = None
+    """Where it listens in place of its pod's port; None: on that itself."""
 
 
 class Process:

@@ -1,6 +1,6 @@
 """A pod's files: its volumes, and where its containers find them.
 
-Processes on one machine share one file system, so a mount cannot put a volume at ``/etc/greeter``
+Processes on one machine share one file system, so a mount cannot put a volume at ``/etc/shop``
 for one of them alone. Each container has a root directory of its own instead, in which its mounts
 lie under their mount paths. It is in the variable ``GRPCLB_ROOT``; and wherever a mount path begins
 a path in the container's ``command``, ``args`` or ``env`` values, it is replaced by where the mount

@@ -110,6 +110,13 @@ _ALL = (
         **_APPS,  # type: ignore[arg-type]
     ),
     Kind(
+        kind="StatefulSet",
+        plural="statefulsets",
+        short_names=("sts",),
+        counted=("spec",),
+        **_APPS,  # type: ignore[arg-type]
+    ),
+    Kind(
         kind="EndpointSlice",
         plural="endpointslices",
         group="discovery.k8s.io",

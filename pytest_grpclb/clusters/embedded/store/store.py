@@ -328,6 +328,7 @@ _INITIAL_STATUS: dict[str, Object] = {
     "pods": {"phase": "Pending", "qosClass": "BestEffort"},
     "replicasets.apps": {"replicas": 0},
     "services": {"loadBalancer": {}},
+    "statefulsets.apps": {"replicas": 0},
 }
 
 

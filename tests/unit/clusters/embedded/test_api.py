@@ -86,7 +86,7 @@ KNOWN = (
     "configmaps, deployments.apps, endpointslices.discovery.k8s.io, events, "
     "ingressclasses.networking.k8s.io, ingresses.networking.k8s.io, leases.coordination.k8s.io, "
     "namespaces, nodes, pods, replicasets.apps, rolebindings.rbac.authorization.k8s.io, "
-    "roles.rbac.authorization.k8s.io, secrets, serviceaccounts, services"
+    "roles.rbac.authorization.k8s.io, secrets, serviceaccounts, services, statefulsets.apps"
 )
 
 

@@ -1,0 +1,121 @@
+"""What to do about pods that do not get ready: read from their states and events. Pure.
+
+:source: Kubernetes, ``pkg/kubelet/events`` and ``pkg/probe`` (reasons and messages)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["Hint", "hint_of"]
+
+_NEVER_STARTS = frozenset({"ContainerCannotRun", "StartError"})
+_PORT_TAKEN = re.compile(r"(?i)address (is )?already in use|failed to bind|eaddrinuse|\bbind: ")
+"""As gRPC's C core, the Go and Java runtimes, Node and libc say it."""
+_LISTENING = (
+    "pods of the embedded cluster are processes that share this machine's ports: have it listen on "
+    "{ip}:{port}, or give it {port} alone, which is then another one for each pod "
+    "(in --grpclb-command or grpclb_embedded_images)"
+)
+_REFUSED = re.compile(r"([\w.\[\]:]+:\d+)\W.*connection refused", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """One thing that keeps pods from being ready."""
+
+    text: str
+    """What it is, and what to set."""
+    hopeless: bool
+    """Whether no time will mend it, so that waiting is no use."""
+
+
+def hint_of(
+    pods: Sequence[Mapping[str, Any]],
+    events: Iterable[Mapping[str, Any]],
+    *,
+    crashes_allowed: int | None = None,
+    last_words: Callable[[str, str], str] = lambda _pod, _container: "",
+) -> Hint | None:
+    """Return what is most likely to be wrong; None where nothing tells.
+
+    :param events: of the namespace; only those of pods that are not ready are looked at
+    :param crashes_allowed: failed starts in a row after which waiting is no use; None: any number
+    :param last_words: returns the end of the log of a container, by its pod's name and its own
+    """
+    unready = [pod for pod in pods if not _is_ready(pod)]
+    uids = {pod["metadata"]["uid"] for pod in unready}
+    concerning = [event for event in events if event["involvedObject"].get("uid") in uids]
+    # A cause comes before its effects: processes end where another has taken their port.
+    hints = (*_of_events(concerning), *_of_statuses(unready, crashes_allowed, last_words))
+    return max(hints, key=lambda each: each.hopeless, default=None)
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _of_statuses(
+    pods: Sequence[Mapping[str, Any]],
+    crashes_allowed: int | None,
+    last_words: Callable[[str, str], str],
+) -> Iterator[Hint]:
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses") or ():
+            name = status["name"]
+            ended = [
+                found
+                for state in ("state", "lastState")
+                if (found := (status.get(state) or {}).get("terminated"))
+            ]
+            if not ended or status.get("ready"):
+                continue
+            code = ended[0].get("exitCode")
+            if ended[0].get("reason") in _NEVER_STARTS:
+                yield Hint(
+                    text=f"the command of the container {name!r} cannot be started "
+                    f"({ended[0].get('message', '')}): correct it (--grpclb-command, or "
+                    "grpclb_embedded_images, where one of these names it)",
+                    hopeless=True,
+                )
+                continue
+            starts = status.get("restartCount", 0)
+            why = "its last words are below"
+            if _PORT_TAKEN.search(last_words(pod["metadata"]["name"], name)):
+                why = f"its port is taken; {_LISTENING}"
+            yield Hint(
+                text=f"the process of the container {name!r} ends by itself (exit code {code}): "
+                f"{why}",
+                hopeless=crashes_allowed is not None and starts >= crashes_allowed,
+            )
+
+
+def _of_events(events: Sequence[Mapping[str, Any]]) -> Iterator[Hint]:
+    unhealthy = [event.get("message", "") for event in events if event.get("reason") == "Unhealthy"]
+    text = "\n".join(unhealthy)
+    if "does not implement the grpc health protocol" in text:
+        yield Hint(
+            text="the service has no health service (grpc.health.v1.Health) that a gRPC probe "
+            "could ask: set --grpclb-probe=tcp, or have its manifests probe by tcpSocket",
+            hopeless=True,
+        )
+    if any(event.get("reason") == "SharedPort" for event in events):
+        yield Hint(
+            text=f"the service listens on all addresses; {_LISTENING}",
+            hopeless=True,
+        )
+    for message in unhealthy:
+        refused = _REFUSED.search(message)
+        if refused:
+            yield Hint(
+                text=f"nothing listens on {refused[1]}: say where the service listens with "
+                "--grpclb-service-port, or raise --grpclb-ready-timeout if it starts slowly",
+                hopeless=False,
+            )
+            return

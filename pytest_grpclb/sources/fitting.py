@@ -1,0 +1,92 @@
+"""What of some manifests can be applied to a cluster; what is left out is named, never dropped."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.errors import ApiError, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.model import Manifest
+
+__all__ = ["LeftOutWarning", "applicable"]
+
+_SCALERS = frozenset({"HorizontalPodAutoscaler", "VerticalPodAutoscaler", "ScaledObject"})
+"""They would undo what tests do."""
+_HARMLESS = frozenset(
+    {
+        "LimitRange",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "PodMonitor",
+        "PriorityClass",
+        "PrometheusRule",
+        "ResourceQuota",
+        "ServiceMonitor",
+    }
+)
+"""Pods that can run do so in the same way without them, so they are left out where unknown."""
+
+
+class LeftOutWarning(UserWarning):
+    """Something that belongs to the service under test is not put into the cluster."""
+
+
+def applicable(
+    manifests: Sequence[Manifest], api: KubeApi, *, source: str, skipped_kinds: frozenset[str]
+) -> list[Manifest]:
+    """Return those of *manifests* that are to be applied; a LeftOutWarning names the others.
+
+    :param skipped_kinds: what the user does without where it cannot be applied
+    :raises ServiceError: if there are others that cannot be applied: of kinds that the cluster
+        does not know, or of the whole cluster
+    """
+    applied: list[Manifest] = []
+    refused: dict[str, list[Manifest]] = {}
+    for manifest in manifests:
+        kind = manifest["kind"]
+        if kind == "Namespace":
+            _warn(source, manifest, "each test has a namespace of its own")
+        elif kind in _SCALERS:
+            _warn(source, manifest, "it would undo what tests do")
+        elif not (why := _problem(manifest, api)):
+            applied.append(manifest)
+        elif kind in _HARMLESS or kind in skipped_kinds:
+            _warn(source, manifest, why)
+        else:
+            refused.setdefault(why, []).append(manifest)
+    if refused:
+        kinds = dict.fromkeys(each["kind"] for found in refused.values() for each in found)
+        raise ServiceError(
+            source,
+            message="; ".join(
+                f"{why}: {', '.join(_words(each) for each in found)}"
+                for why, found in refused.items()
+            ),
+            advice=f"if the pods run without them, set grpclb_skip_kinds = {' '.join(kinds)}; "
+            "else have them in the cluster beforehand (--grpclb-cluster)",
+        )
+    return applied
+
+
+def _problem(manifest: Manifest, api: KubeApi) -> str:
+    try:
+        where = api.resource(manifest["apiVersion"], manifest["kind"])
+    except ApiError as error:
+        if error.status == 404:
+            return "the cluster does not know its kind"
+        raise
+    # It would stay when the namespace of the test goes, and may be somebody else's.
+    return "" if where.namespaced else "it belongs to the whole cluster"
+
+
+def _warn(source: str, manifest: Manifest, why: str) -> None:
+    warnings.warn(f"{source}: {_words(manifest)} is left out: {why}", LeftOutWarning, stacklevel=4)
+
+
+def _words(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']!r} ({manifest['apiVersion']})"

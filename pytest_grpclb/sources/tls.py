@@ -1,0 +1,106 @@
+"""What clients need of a service that speaks TLS itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.errors import ServiceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_grpclb.model import Target
+    from pytest_grpclb.settings import Settings
+    from pytest_grpclb.sources.choice import TlsFiles
+
+__all__ = ["Tls", "read_tls"]
+
+_AUTHORITY = "grpc.default_authority"
+_NAME_OVERRIDE = "grpc.ssl_target_name_override"
+_SOURCE = "--grpclb-tls-ca"
+_PLAINTEXT = {
+    "envoy-sidecar": "the Envoy of envoy-sidecar speaks plaintext to the pods",
+    # gRPC's policy makes its channel to the balancers with the credentials of the client's own.
+    "lookaside": "clients speak to the balancers of lookaside as they do to the pods, and those "
+    "speak plaintext",
+}
+"""What no client with credentials gets through, by strategy."""
+_INGRESS = "ingress-nginx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The contents of the user's files."""
+
+    authority_pem: bytes = field(repr=False)
+    certificate_pem: bytes = field(default=b"", repr=False)
+    key_pem: bytes = field(default=b"", repr=False)
+    name: str = ""
+
+    def secured(self, target: Target, strategy: str, settings: Settings) -> Target:
+        """Return *target* with the credentials, where it is the client that meets the pods' TLS.
+
+        :raises ServiceError: if what stands between them would have to speak it, and cannot
+        """
+        if strategy in _PLAINTEXT:
+            raise ServiceError(
+                _SOURCE,
+                message=_PLAINTEXT[strategy],
+                advice=f"mark such tests @pytest.mark.grpclb_skip({strategy!r}), or test the "
+                "service in plaintext",
+            )
+        if target.through_ingress:
+            self._check_ingress(settings)
+            return target  # the client speaks TLS with the ingress, whose authority is the run's
+        arguments = target.arguments
+        if self.name:
+            arguments = tuple(each for each in arguments if each[0] != _AUTHORITY)
+            arguments += ((_AUTHORITY, self.name), (_NAME_OVERRIDE, self.name))
+        return replace(
+            target,
+            arguments=arguments,
+            authority_pem=self.authority_pem,
+            certificate_pem=self.certificate_pem,
+            key_pem=self.key_pem,
+        )
+
+    def _check_ingress(self, settings: Settings) -> None:
+        if settings.ingress.tls != "end-to-end":
+            raise ServiceError(
+                _SOURCE,
+                message="the ingress speaks plaintext to the pods",
+                advice='mark such tests @pytest.mark.grpclb(ingress=IngressSettings(tls="'
+                'end-to-end"))',
+            )
+        if self.certificate_pem:
+            raise ServiceError(
+                "--grpclb-tls-cert",
+                message="ingress-nginx presents no certificate to gRPC backends",
+                advice=f"mark such tests @pytest.mark.grpclb_skip({_INGRESS!r})",
+            )
+
+
+def read_tls(files: TlsFiles) -> Tls:
+    """Read the files.
+
+    :raises ServiceError: if one cannot be read or is no PEM
+    """
+    return Tls(
+        authority_pem=_pem("--grpclb-tls-ca", files.authority),
+        certificate_pem=_pem("--grpclb-tls-cert", files.certificate),
+        key_pem=_pem("--grpclb-tls-key", files.key),
+        name=files.name,
+    )
+
+
+def _pem(option: str, file: Path | None) -> bytes:
+    if file is None:
+        return b""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ServiceError(option, message=str(error), advice="name a PEM file") from error
+    if b"-----BEGIN " not in content:  # the file may be a key: it is not shown
+        raise ServiceError(option, message=f"{str(file)!r} is no PEM", advice="name a PEM file")
+    return content

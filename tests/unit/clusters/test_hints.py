@@ -1,0 +1,73 @@
+"""What pods that do not get ready are most likely to suffer from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_grpclb.clusters.hints import Hint, hint_of
+
+
+def pod(*, ready: bool = False, **status: Any) -> dict[str, Any]:
+    container = {"name": "main", "ready": ready, **status}
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    return {
+        "metadata": {"uid": "u", "name": "p"},
+        "status": {"conditions": conditions, "containerStatuses": [container]},
+    }
+
+
+def event(message: str, *, reason: str = "Unhealthy", uid: str = "u") -> dict[str, Any]:
+    return {"reason": reason, "message": message, "involvedObject": {"uid": uid}}
+
+
+def ended(code: int, restarts: int, **more: Any) -> dict[str, Any]:
+    return pod(lastState={"terminated": {"exitCode": code, **more}}, restartCount=restarts)
+
+
+UNIMPLEMENTED = "Startup probe failed: this server does not implement the grpc health protocol"
+REFUSED = 'failed to connect service "10.0.0.1:50051" within 1s: connect: connection refused'
+
+
+def test_pods_that_are_ready_and_others_pods_tell_nothing() -> None:
+    assert hint_of([pod(ready=True)], [event(UNIMPLEMENTED)]) is None
+    assert hint_of([pod()], [event(UNIMPLEMENTED, uid="other")]) is None
+    assert hint_of([pod()], []) is None
+
+
+def test_what_no_time_mends_comes_before_what_it_may() -> None:
+    hint = hint_of([pod()], [event(REFUSED), event(UNIMPLEMENTED)])
+    assert hint is not None
+    assert hint.hopeless
+    assert "--grpclb-probe=tcp" in hint.text
+
+
+def test_a_refused_connection_may_only_be_a_slow_start() -> None:
+    assert hint_of([pod()], [event(REFUSED)]) == Hint(
+        text="nothing listens on 10.0.0.1:50051: say where the service listens with "
+        "--grpclb-service-port, or raise --grpclb-ready-timeout if it starts slowly",
+        hopeless=False,
+    )
+
+
+def test_crashes_are_hopeless_only_where_there_is_nothing_to_wait_for() -> None:
+    for allowed, restarts, hopeless in ((None, 9, False), (2, 1, False), (2, 2, True)):
+        hint = hint_of([ended(1, restarts)], [], crashes_allowed=allowed)
+        assert hint is not None
+        assert hint.hopeless is hopeless
+
+
+def test_a_port_that_is_taken_is_read_from_the_log() -> None:
+    for words in (
+        "listen tcp :50051: bind: address already in use",
+        "RuntimeError: Failed to bind to address [::]:50051",
+        "Error: listen EADDRINUSE",
+    ):
+        hint = hint_of([ended(1, 0)], [], last_words=lambda _pod, _name, text=words: text)  # type: ignore[misc]
+        assert hint is not None
+        assert "its port is taken" in hint.text
+
+
+def test_a_shared_port_comes_before_the_crashes_that_it_causes() -> None:
+    hint = hint_of([ended(1, 5)], [event("", reason="SharedPort")], crashes_allowed=1)
+    assert hint is not None
+    assert hint.text.startswith("the service listens on all addresses; ")
