@@ -14,13 +14,13 @@ from pytest_grpclb.options import Options, apply_marker
 from pytest_grpclb.settings import Keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
-    from pytest_grpclb.model import CallTemplate, Manifest
+    from pytest_grpclb.model import CallTemplate, Manifest, NamedCall
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.strategies import Strategy
@@ -211,11 +211,23 @@ def grpclb_outside_driver(
 
 
 @pytest.fixture
-def grpclb_call() -> CallTemplate:
-    """The call that the driver sends: the greeter's. Override it together with `grpclb_service`."""
-    from pytest_grpclb.samples import GREETER_CALL
+def grpclb_request_factory() -> Callable[[int], Any] | None:
+    """What makes each call's own request of its sequence number: JSON, a message, or bytes.
 
-    return GREETER_CALL
+    None: all send the same one. Override it where ``--grpclb-method`` names what is called. The
+    first 1000 requests are made beforehand; later calls send them again, in turn.
+    """
+    return None
+
+
+@pytest.fixture
+def grpclb_call(
+    grpclb_settings: Settings, grpclb_request_factory: Callable[[int], Any] | None
+) -> CallTemplate | NamedCall:
+    """The call that the driver sends: what the settings name, otherwise the greeter's."""
+    from pytest_grpclb.samples import call_of
+
+    return call_of(grpclb_settings, factory=grpclb_request_factory)
 
 
 @pytest.fixture
@@ -226,7 +238,7 @@ def grpclb(
     grpclb_settings: Settings,
     grpclb_namespace: str,
     grpclb_service: ServiceSource,
-    grpclb_call: CallTemplate,
+    grpclb_call: CallTemplate | NamedCall,
     grpclb_outside_driver: OutsideDriver,
 ) -> Iterator[Grpclb]:
     """The service behind the strategy, its pods and the driver ready."""
@@ -250,6 +262,7 @@ def grpclb(
                 manifests=grpclb_service.manifests(namespace=grpclb_namespace),
                 namespace=grpclb_namespace,
                 call=grpclb_call,
+                types=request.config.stash[OPTIONS].types,
                 outside=grpclb_outside_driver,
                 run=grpclb_cluster.run,
                 observer=observe,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_grpclb.client_events import with_pods
 from pytest_grpclb.errors import DriverError
@@ -14,6 +14,7 @@ from pytest_grpclb.model import (
     Backend,
     CallTemplate,
     Mechanism,
+    NamedCall,
     Service,
     Target,
     Timers,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_grpclb.calls import CallChanges, Resolver
     from pytest_grpclb.deployment import Deployment
     from pytest_grpclb.driver import DriverClient, DriverRun
     from pytest_grpclb.ingress import Ingress
@@ -51,7 +53,8 @@ class Grpclb:
         settings: Settings,
         deployment: Deployment,
         driver: DriverClient,
-        call: CallTemplate,
+        call: CallTemplate | NamedCall,
+        resolver: Resolver,
         target: Target,
         timers: Timers,
         components: Mapping[str, Deployment],
@@ -61,6 +64,7 @@ class Grpclb:
         observer: Callable[[Verdict], None] | None = None,
     ) -> None:
         self.strategy, self.settings, self.target, self.call = strategy, settings, target, call
+        self._resolver = resolver
         self._deployment, self._driver, self._observer = deployment, driver, observer
         self._timers, self._components, self._client = timers, components, client
         self._picker, self._ingress = picker, ingress
@@ -190,6 +194,7 @@ class Grpclb:
         *,
         channels: int | None = None,
         concurrency: int | None = None,
+        **call: Unpack[CallChanges],
     ) -> Traffic:
         """Send *calls* calls as fast as they are answered and return them.
 
@@ -197,7 +202,9 @@ class Grpclb:
             backends that are ready now ask for, and fewer if a skew is certain before
         :param channels: how many channels of the client share them
         :param concurrency: how many calls are in flight
+        :param call: what to call in place of what the test does: ``method``, ``request`` and so on
         :raises ValueError: if a number is below 1
+        :raises CallError: if there is no such method, or the request does not fit it
         :raises DriverError: if the run ends early
         """
         alpha = self._next_alpha()
@@ -213,6 +220,7 @@ class Grpclb:
             calls=_given("calls", calls, 1),
             channels=channels,
             concurrency=concurrency,
+            changes=call,
             rate_per_s=None,
             backends=len(ready),
             report_interval_s=_WATCHED_REPORT_S if watch else 0.0,
@@ -250,13 +258,19 @@ class Grpclb:
 
     @contextmanager
     def traffic(
-        self, *, rate: float = 200.0, channels: int | None = None
+        self,
+        *,
+        rate: float = 200.0,
+        channels: int | None = None,
+        **call: Unpack[CallChanges],
     ) -> Iterator[RunningTraffic]:
         """Send *rate* calls a second in the background, for as long as the block runs.
 
         :param rate: calls per second, whether or not earlier ones were answered
         :param channels: how many channels of the client share them
+        :param call: as `drive` has it
         :raises ValueError: if a number is not above 0
+        :raises CallError: if there is no such method, or the request does not fit it
         :raises DriverError: if the run ends early
         """
         if not rate > 0:
@@ -266,6 +280,7 @@ class Grpclb:
             calls=0,
             channels=channels,
             concurrency=None,
+            changes=call,
             rate_per_s=rate,
             backends=len(self.backends()),
         )
@@ -287,17 +302,22 @@ class Grpclb:
         calls: int,
         channels: int | None,
         concurrency: int | None,
+        changes: CallChanges,
         rate_per_s: float | None,
         backends: int,
         report_interval_s: float = 0.0,
     ) -> DriverRun:
         settings = self.settings
+        from pytest_grpclb.calls import changed
+
+        call = self._resolver.template(changed(self.call, changes), calls=calls)
         self._picker.settle(self.backends)
         from pytest_grpclb.driver import Plan
 
         plan = Plan(
             target=self.target,
-            call=self.call,
+            call=call,
+            pods=tuple(each.address for each in self.backends() if each.address),
             channels=_given("channels", channels, settings.channels),
             concurrency=_given("concurrency", concurrency, settings.concurrency),
             rate_per_s=rate_per_s,
@@ -319,6 +339,7 @@ class Grpclb:
     ) -> Traffic:
         view = run.client_view()
         started_at_s = run.started_at_s
+        attribution, tried = run.attributed
         watch = self._deployment.watch
         return Traffic(
             strategy=self.strategy.name,
@@ -349,6 +370,8 @@ class Grpclb:
             ),
             timers=self._timers,
             settings=self._settings_in_force(),
+            attribution=attribution,
+            attribution_tried=tried,
             warm_up_seen=run.warm_up_seen,
             alpha=alpha,
             power=self.settings.power,

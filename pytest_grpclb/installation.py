@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment, components_of, images_of, service_of
 from pytest_grpclb.errors import ChartError
 from pytest_grpclb.handle import Grpclb
+from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
+from pytest_grpclb.settings import TypeSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
+    from pytest_grpclb.calls.reflection import Exchange
     from pytest_grpclb.clusters import Cluster
     from pytest_grpclb.clusters.kube import KubeApi
-    from pytest_grpclb.model import CallTemplate, Manifest, Service, Verdict
+    from pytest_grpclb.model import Manifest, Service, Target, Verdict
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.strategies import Strategy
@@ -26,6 +30,7 @@ __all__ = ["install"]
 
 _RELEASE = "grpclb"
 """Helm release name of the strategy chart; each test has a namespace of its own."""
+_REFLECTION = TypeSource()
 _DRIVER = "driver"
 """The component that every strategy's chart has."""
 
@@ -39,7 +44,8 @@ def install(
     settings: Settings,
     manifests: Sequence[Manifest],
     namespace: str,
-    call: CallTemplate,
+    call: CallTemplate | NamedCall,
+    types: TypeSource = _REFLECTION,
     outside: OutsideDriver,
     run: str,
     observer: Callable[[Verdict], None] | None = None,
@@ -48,13 +54,20 @@ def install(
 
     :param stack: takes what must be closed afterwards; objects in the namespace go with it
     :param manifests: the backends: one Deployment and what it needs
+    :param types: where those of calls are found
     :param outside: sends the calls where they come from outside the cluster
     :param run: label of all that the run makes
     :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
     :raises ChartError: if the manifests hold no Deployment, or the strategy's chart does not render
     :raises ApiError: if the cluster refuses an object
     :raises NotReadyError: if the pods do not get ready in time
+    :raises CallError: if the call cannot be made: its method or request does not fit the service
+    :raises TypesError: if its types cannot be had
     """
+    from pytest_grpclb.calls import Resolver
+
+    resolver = Resolver(source=types)
+    early = resolver.early(call)
     service = service_of(manifests, namespace=namespace, chart="the service under test")
     if settings.readiness_gate:
         manifests = with_gate(manifests)
@@ -113,27 +126,44 @@ def install(
             rendered=rendered,
             namespace=namespace,
             target=target,
-            call=call,
+            call=early,
             outside=outside,
         )
         target, address, ingress = entrance.target, entrance.driver_address, entrance.ingress
-        picker = IngressPicks(ingress)
+        picker = IngressPicks(ingress, identify=deployment.watch.uid_of)
     driver = DriverClient(address, identify=deployment.watch.uid_of)
     stack.callback(driver.close)
+    resolver.exchange = _exchange(driver.exchange, target)
+    sent = resolver.template(call)
     return Grpclb(
         strategy=strategy,
         settings=settings,
         deployment=deployment,
         driver=driver,
-        call=call,
+        call=sent if isinstance(call, CallTemplate) else call,
+        resolver=resolver,
         target=target,
         timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
         components=others,
         picker=picker,
         client=client,
-        ingress=ingress,
+        ingress=ingress and replace(ingress, call=sent),
         observer=observer,
     )
+
+
+def _exchange(send: Callable[[Any], tuple[list[bytes], int, str]], target: Target) -> Exchange:
+    """Lead questions to the service the way of its calls: the one way that every cluster has.
+
+    A port-forward to a pod would need rights that calls do not, and a proxy of its TLS.
+    """
+    from pytest_grpclb.driver import Plan
+
+    def exchange(method: str, requests: Sequence[bytes]) -> tuple[list[bytes], int, str]:
+        call = CallTemplate(method=method, requests=tuple(requests))
+        return send(Plan(target=target, call=call))
+
+    return exchange
 
 
 def _chart(strategy: Strategy) -> Path:

@@ -60,7 +60,7 @@ def assert_even_spread(traffic: Traffic) -> Verdict:
     counts = traffic.counts()
     passing = {backend.uid for backend in traffic.backends} - {each.uid for each in standing}
     # Failed calls and calls under way took picks that no count shows: no exact bound then.
-    complete = not passing and traffic.ended_at_s is not None and not any(traffic.calls.status)
+    complete = not passing and traffic.ended_at_s is not None and not traffic.calls.failed()
     connections: dict[str, int] = {}
     if traffic.mechanism is Mechanism.CONNECTION:
         for path in channel_paths(traffic.calls):

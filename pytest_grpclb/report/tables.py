@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.model import UNKNOWN_BACKEND, EventKind
+from pytest_grpclb.settings import STATUS_NAMES
 from pytest_grpclb.statistics import first_answers
 
 if TYPE_CHECKING:
@@ -23,27 +24,6 @@ __all__ = [
     "pod_table",
     "timeline",
 ]
-
-STATUS_NAMES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""gRPC status codes by number. Source: gRPC documentation, "Status codes"."""
 
 _TIMELINE_LINES = 24
 """A screen's worth; what is left out stands in the middle, where least happens."""
@@ -159,7 +139,8 @@ def failed_calls(traffic: Traffic, *, without: Collection[int] = ()) -> str:
     calls = traffic.calls
     by_status: dict[int, list[int]] = {}
     for row, status in enumerate(calls.status):
-        if status and calls.sequence[row] not in without:
+        allowed = not status or status in calls.allowed
+        if not allowed and calls.sequence[row] not in without:
             by_status.setdefault(status, []).append(row)
     details = {failure.sequence: failure.details for failure in reversed(traffic.failures)}
     blocks = []
