@@ -131,9 +131,9 @@ class DriverClient:
         return run
 
     def exchange(self, plan: Plan) -> tuple[list[bytes], int, str]:
-        """Send the requests of the plan's call on one stream of one channel.
+        """Send each request of the plan's call on a stream, one after the other, until one fails.
 
-        :return: the answers, the call's gRPC status code, and its details
+        :return: the answers, the last one's gRPC status code, and its details
         :raises DriverError: if the driver cannot be reached or refuses the plan
         """
         method = self._channel.unary_unary(

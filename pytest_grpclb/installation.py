@@ -134,7 +134,7 @@ def install(
     driver = DriverClient(address, identify=deployment.watch.uid_of)
     stack.callback(driver.close)
     resolver.exchange = _exchange(driver.exchange, target)
-    sent = resolver.template(call)
+    sent = resolver.template(call, calls=1)
     return Grpclb(
         strategy=strategy,
         settings=settings,

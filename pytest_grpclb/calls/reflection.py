@@ -14,7 +14,7 @@ from pytest_grpclb.errors import CallError, TypesError
 __all__ = ["Exchange", "reflected"]
 
 Exchange = Callable[[str, Sequence[bytes]], tuple[list[bytes], int, str]]
-"""Sends requests on one stream of a method; returns the answers, the status code, its details."""
+"""Sends each request on a stream; returns the answers, the last one's status code, its details."""
 
 _METHODS = tuple(
     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"

@@ -49,14 +49,14 @@ def checked(request: driver_pb2.RunRequest) -> driver_pb2.Plan:
 
 
 def checked_exchange(plan: driver_pb2.Plan) -> driver_pb2.Plan:
-    """Return *plan* if its requests can be sent on one stream of one channel.
+    """Return *plan* if its requests can be sent on one channel.
 
     :raises PlanError: if a field of it cannot be used
     """
     _check_dialling(plan)
     _check_call(plan.call)
     if plan.channels != 1:
-        raise PlanError("channels", plan.channels, expected="1, for one stream")
+        raise PlanError("channels", plan.channels, expected="1")
     return plan
 
 

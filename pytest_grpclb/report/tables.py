@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.model import UNKNOWN_BACKEND, EventKind
 from pytest_grpclb.settings import STATUS_NAMES
-from pytest_grpclb.statistics import first_answers
+from pytest_grpclb.statistics import first_answers, latencies, percentile, slow_backends
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from pytest_grpclb.model import Backend, Event, Traffic, Verdict
+    from pytest_grpclb.statistics import SlowBackend
 
 __all__ = [
     "STATUS_NAMES",
     "client_view",
+    "describe_slow",
     "failed_calls",
     "format_table",
     "opened_connections",
@@ -45,8 +47,13 @@ def pod_name(traffic: Traffic, uid: str) -> str:
 
 
 def pod_table(traffic: Traffic, verdict: Verdict) -> str:
-    """Return one line per pod: what it got of the calls that the verdict is about, and when."""
+    """Return one line per pod: what it got of the calls that the verdict is about, and when.
+
+    Latencies, and statuses other than OK that are allowed, are of all answered calls.
+    """
     first = first_answers(traffic.calls)
+    taken = latencies(traffic.calls)
+    allowed = _allowed_answers(traffic)
     known = {backend.uid: backend for backend in traffic.backends}
     header: tuple[str, ...] = (
         "pod",
@@ -54,6 +61,9 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
         "share",
         "x fair",
         "conns",
+        "p50 ms",
+        "p99 ms",
+        *(_status_name(status) for status in allowed),
         "first answer",
         "ready",
         "removed",
@@ -69,6 +79,9 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
                 f"{share:.1%}",
                 _times_fair(share, verdict.fair_shares.get(uid, 1.0 / verdict.backends)),
                 _connections_of(traffic, backend),
+                _milliseconds(taken.get(uid), 0.5),
+                _milliseconds(taken.get(uid), 0.99),
+                *(str(numbers[uid]) for numbers in allowed.values()),
                 _moment(traffic, first[uid]) if uid in first else "never",
                 _moment(traffic, backend.ready_at_s) if backend else "-",
                 _moment(traffic, backend.removed_at_s) if backend else "-",
@@ -76,7 +89,19 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
         )
     if all(row[-1] == "-" for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return format_table(header, rows)
+    slow = slow_backends(taken, alpha=traffic.alpha)
+    return "\n".join(
+        (format_table(header, rows), *(f"slow: {describe_slow(traffic, each)}" for each in slow))
+    )
+
+
+def describe_slow(traffic: Traffic, slow: SlowBackend) -> str:
+    """Say how slow a backend is."""
+    times = f", {slow.median_s / slow.others_s:.1f} times" if slow.others_s else ", more than"
+    return (
+        f"half of the calls to {pod_name(traffic, slow.backend)} took {slow.median_s * 1000:.1f} "
+        f"ms or more{times} the median of the other pods"
+    )
 
 
 def client_view(traffic: Traffic) -> str:
@@ -96,6 +121,8 @@ def client_view(traffic: Traffic) -> str:
         facts["resolved"] = ", ".join(traffic.resolved[:4])
         if len(traffic.resolved) > 4:
             facts["resolved"] += f" and {len(traffic.resolved) - 4} more"
+    if traffic.attribution:
+        facts["who answered"] = f"by {traffic.attribution}"
     rebuilds = traffic.picker_rebuilds
     facts["picker rebuilds"] = "unknown" if rebuilds is None else str(rebuilds)
     width = max(len(name) for name in facts)
@@ -192,6 +219,20 @@ def opened_connections(traffic: Traffic) -> int:
 
 def _times_fair(share: float, fair_share: float) -> str:
     return f"{share / fair_share:.2f}" if fair_share else "-"
+
+
+def _milliseconds(taken_s: Sequence[float] | None, fraction: float) -> str:
+    return f"{percentile(taken_s, fraction) * 1000:.1f}" if taken_s else "-"
+
+
+def _allowed_answers(traffic: Traffic) -> dict[int, Counter[str]]:
+    """Return how many answers with a status other than OK each backend gave, by status."""
+    calls = traffic.calls
+    found: dict[int, Counter[str]] = {}
+    for backend, status in zip(calls.backend, calls.status, strict=True):
+        if status in calls.allowed and backend != UNKNOWN_BACKEND:
+            found.setdefault(status, Counter())[calls.identities[backend]] += 1
+    return dict(sorted(found.items()))
 
 
 def _connections_of(traffic: Traffic, backend: Backend | None) -> str:
