@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiError",
     "CallError",
+    "ChannelError",
     "ChartError",
     "ClusterStartError",
     "ClusterUnavailableError",
@@ -185,3 +186,16 @@ class ProtocMissingError(TypesError):
             advice="install it with: pip install 'pytest-grpclb[protos]', or set "
             "--grpclb-descriptor-set",
         )
+
+
+class ChannelError(GrpclbError):
+    """The test process cannot dial what the strategy's clients dial."""
+
+    def __init__(self, strategy: str, *, cluster: str) -> None:
+        super().__init__(
+            f"{strategy}: a channel of the test process cannot reach the service on the cluster "
+            f"{cluster!r}: its clients dial names and addresses that hold inside the cluster only; "
+            "call it by grpclb.drive(method=..., request=...), whose driver runs in the cluster, "
+            "or use the strategy ingress-nginx, which is dialled from outside"
+        )
+        self.strategy, self.cluster = strategy, cluster

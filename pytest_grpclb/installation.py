@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment, components_of, images_of, service_of
 from pytest_grpclb.errors import ChartError
+from pytest_grpclb.freezing import Freezer
 from pytest_grpclb.handle import Grpclb
 from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.model import Manifest, Service, Target, Verdict
     from pytest_grpclb.outside import OutsideDriver
+    from pytest_grpclb.recording import ChannelMaker
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.strategies import Strategy
 
@@ -135,20 +138,39 @@ def install(
     stack.callback(driver.close)
     resolver.exchange = _exchange(driver.exchange, target)
     sent = resolver.template(call, calls=1)
-    return Grpclb(
+    freezer = Freezer(
         strategy=strategy,
         settings=settings,
+        target=target,
+        timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
+        watch=deployment.watch,
+        picker=picker,
+        observer=observer,
+    )
+    return Grpclb(
+        freezer=freezer,
         deployment=deployment,
         driver=driver,
         call=sent if isinstance(call, CallTemplate) else call,
         resolver=resolver,
-        target=target,
-        timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
         components=others,
-        picker=picker,
+        open_channels=functools.partial(_channel_maker, freezer, cluster, deployment, client),
         client=client,
         ingress=ingress and replace(ingress, call=sent),
-        observer=observer,
+    )
+
+
+def _channel_maker(
+    freezer: Freezer, cluster: Cluster, deployment: Deployment, client: Deployment | None
+) -> ChannelMaker:
+    from pytest_grpclb.recording import ChannelMaker
+
+    return ChannelMaker(
+        freezer,
+        dns_address=getattr(cluster, "dns_address", ""),  # only where pods can be reached as well
+        beside="" if client is None else client.serving()[0].address,
+        cluster=cluster.context,
+        backends=deployment.backends,
     )
 
 

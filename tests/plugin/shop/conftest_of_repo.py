@@ -34,7 +34,10 @@ class Shop:
                 "spec": {
                     "replicas": self.replicas,
                     "selector": {"matchLabels": labels},
-                    "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+                    "template": {
+                        "metadata": {"labels": labels},
+                        "spec": {"containers": [container]},
+                    },
                 },
             }
         ]
