@@ -190,7 +190,7 @@ def _compiled(source: TypeSource) -> Types:
         if ran.returncode:
             raise TypesError(
                 told_by,
-                what=f"protoc refuses it; it said:\n{(ran.stderr or ran.stdout).strip()}\n",
-                advice="imports are looked for below --grpclb-proto-path",
+                what="protoc refuses it; imports are looked for below --grpclb-proto-path",
+                advice=f"it said:\n{(ran.stderr or ran.stdout).strip()}",
             )
         return _parsed(made.read_bytes(), told_by)

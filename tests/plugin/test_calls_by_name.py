@@ -200,7 +200,7 @@ def test_a_repo_calls_its_own_service(pytester: pytest.Pytester) -> None:
     repo(pytester, "reflection", **GET_ITEM)
     pytester.makepyfile(TESTS_OF_A_REPO.format(shop=str(SHOP)))
     result = pytester.runpytest_subprocess("--grpclb-strategy=headless", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=7)
+    result.assert_outcomes(passed=6)
 
 
 @pytest.mark.parametrize("way", ["protos", "descriptor_set"])

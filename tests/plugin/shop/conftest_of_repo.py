@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ class Shop:
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
 
-    def manifests(self, *, namespace):
+    def manifests(self, *, namespace: str) -> list[dict[str, Any]]:
         labels = {"app": "shop"}
         uid = {"fieldRef": {"fieldPath": "metadata.uid"}}
         container = {
@@ -44,5 +45,5 @@ class Shop:
 
 
 @pytest.fixture
-def grpclb_service(grpclb_settings):
+def grpclb_service(grpclb_settings: Any) -> Shop:
     return Shop(grpclb_settings.replicas)

@@ -38,7 +38,8 @@ def message(name: str) -> Any:
     descriptor = descriptor_pool.Default().FindMessageTypeByName(f"shop.v1.{name}")
     get: Any = getattr(message_factory, "GetMessageClass", None)
     if get is None:
-        get = message_factory.MessageFactory(descriptor_pool.Default()).GetPrototype
+        factory: Any = message_factory.MessageFactory(descriptor_pool.Default())
+        get = factory.GetPrototype
     return get(descriptor)
 
 
