@@ -40,6 +40,16 @@ def test_who_answers_is_known_without_the_services_help(pytester: pytest.Pyteste
             traffic = grpclb.drive()
             assert_even_spread(traffic)
             assert traffic.attribution == WAYS[grpclb.strategy.name]
+            with grpclb.channel() as channel:
+                call = channel.unary_unary("/shop.v1.Catalog/GetItem")
+                for _ in range(30):
+                    call(b"")
+                traffic = grpclb.recorded(channel)
+            assert set(traffic.counts()) == {each.uid for each in grpclb.backends()}
+            assert min(traffic.counts().values()) > 0
+            assert WAYS[grpclb.strategy.name].startswith(traffic.attribution[:8]) or (
+                traffic.attribution == "the subchannel that gRPC picked (channelz)"
+            )
         """
     )
     result = pytester.runpytest_subprocess(
