@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from google.protobuf import descriptor_pb2
+
 from pytest_grpclb.calls.encoding import encode, field_numbers
 from pytest_grpclb.calls.names import full_name
 from pytest_grpclb.calls.reflection import reflected
@@ -122,9 +124,10 @@ class Resolver:
         if isinstance(call.request, bytes) and not call.backend_field:
             return replace(template, request=call.request)
         types = self._types_of(call.method)
-        method = types.method(call.method)
+        method = descriptor_pb2.MethodDescriptorProto()
+        types.method(call.method).CopyToProto(method)  # older descriptors lack what it says
         for side, message in (("client", "requests"), ("server", "replies")):
-            if getattr(method, f"{side}_streaming", False):
+            if getattr(method, f"{side}_streaming"):
                 raise CallError(
                     call.method,
                     what=f"it streams its {message}, and a unary method is asked for",

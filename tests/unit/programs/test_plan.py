@@ -83,8 +83,8 @@ def test_a_run_begins_with_a_plan(request_: driver_pb2.RunRequest, seen: str) ->
         ),
         (
             {"call": call(attributions=[driver_pb2.Attribution(field=driver_pb2.Field())])},
-            "call.attributions[0].field.numbers: [] cannot be used; expected the numbers of 1 field "
-            "or more",
+            "call.attributions[0].field.numbers: [] cannot be used; expected the numbers of 1 "
+            "field or more",
         ),
         ({"channels": 0}, "channels: 0 cannot be used; expected 1 to 1024"),
         ({"channels": 1025}, "channels: 1025 cannot be used; expected 1 to 1024"),
