@@ -248,3 +248,23 @@ def test_without_reflection_or_files_the_error_says_what_to_set(pytester: pytest
             "server reflection in the service, or set --grpclb-protos or --grpclb-descriptor-set"
         ]
     )
+
+
+def test_a_slow_pod_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_SLOW_SUFFIX", ".2")
+    repo(pytester, "reflection", **GET_ITEM)
+    pytester.makepyfile(
+        """
+        from pytest_grpclb import assert_even_spread
+        from pytest_grpclb.report import pod_table
+
+
+        def test_slow(grpclb):
+            traffic = grpclb.drive(300, request={"id": "1", "pause": "0.1s"})
+            [slow] = [each for each in grpclb.backends() if each.address.endswith(".2")]
+            last = pod_table(traffic, assert_even_spread(traffic)).splitlines()[-1]
+            assert last.startswith(f"slow: half of the calls to {slow.name} took 1")
+        """
+    )
+    result = pytester.runpytest_subprocess("--grpclb-strategy=headless")
+    result.assert_outcomes(passed=1)
