@@ -233,7 +233,8 @@ class _BlockingCalls:
     """Starts calls one after the other, so that it shows which subchannel each of them takes.
 
     gRPC for Python does not tell the peer of a blocking call once it has ended; channelz counts the
-    calls that each subchannel has begun, and the count rises before the call's start returns.
+    calls that each subchannel has begun, and the count rises before the call's start returns. A
+    call that gRPC itself sends again elsewhere (transparent retry) is counted for the first.
     """
 
     def __init__(self, opened: channels.Opened, recording: Recording) -> None:
