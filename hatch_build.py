@@ -12,6 +12,7 @@ PROTOS = {
     "helloworld.proto": "helloworld_pb2",
     "grpclb/driver/v1/driver.proto": "driver_pb2",
     "grpc/lb/v1/load_balancer.proto": "load_balancer_pb2",
+    "grpclb/reflection/v1/reflection.proto": "reflection_pb2",
 }
 
 

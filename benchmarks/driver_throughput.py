@@ -83,7 +83,15 @@ def by_driver(driver: str, target: str, calls: int) -> float:
         service_config=ROUND_ROBIN,
         channels=1,
         call=driver_pb2.Call(
-            method=METHOD, timeout_s=10.0, backend_key=BACKEND_KEY, wait_for_ready=True
+            method=METHOD,
+            timeout_s=10.0,
+            backend_key=BACKEND_KEY,
+            wait_for_ready=True,
+            # As the plugin asks where clients dial pods: the peer first.
+            attributions=[
+                driver_pb2.Attribution(peer=driver_pb2.Peer(addresses=["127.0.0.1"])),
+                driver_pb2.Attribution(header=BACKEND_KEY),
+            ],
         ),
         closed=driver_pb2.Closed(concurrency=IN_FLIGHT),
         calls=calls,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DriverClient", "DriverRun", "Plan"]
 
 _RUN = "/grpclb.driver.v1.Driver/Run"
+_EXCHANGE = "/grpclb.driver.v1.Driver/Exchange"
 _CONNECT_S = 15.0
 """The driver's pod is ready before it is dialled; what is left is a port-forward's set-up."""
 _FINISH_S = 30.0
@@ -44,8 +45,24 @@ class Plan:
     """Counted calls; 0: until stopped."""
     warm_up_backends: int = 1
     warm_up_timeout_s: float = 5.0
+    pods: tuple[str, ...] = ()
+    """Addresses of the backends: a connection that ends at one of them names it."""
     report_interval_s: float = 0.0
     """At most this long until a call is reported; 0: what the driver thinks fit."""
+
+    def attributions(self) -> list[pb.Attribution]:
+        """Return the ways to learn who answers, the most independent of the service first."""
+        ways = []
+        if self.target.upstream_header:
+            ways.append(pb.Attribution(header=self.target.upstream_header))
+        if self.pods:
+            ways.append(pb.Attribution(peer=pb.Peer(addresses=self.pods)))
+        if self.call.backend_field:
+            name, numbers = self.call.backend_field_name, self.call.backend_field
+            ways.append(pb.Attribution(field=pb.Field(name=name, numbers=numbers)))
+        if self.call.backend_key:
+            ways.append(pb.Attribution(header=self.call.backend_key))
+        return ways
 
     def message(self) -> pb.RunRequest:
         """Write it down for the driver."""
@@ -62,6 +79,9 @@ class Plan:
                 timeout_s=self.call.timeout_s,
                 metadata=[pb.Metadata(key=key, value=text) for key, text in self.call.metadata],
                 backend_key=self.call.backend_key,
+                requests=self.call.requests,
+                allowed_status=self.call.allowed_status,
+                attributions=self.attributions(),
             ),
             warm_up=pb.WarmUp(backends=self.warm_up_backends, timeout_s=self.warm_up_timeout_s),
         )
@@ -121,6 +141,32 @@ class DriverClient:
             raise
         return run
 
+    def exchange(self, plan: Plan) -> tuple[list[bytes], int, str]:
+        """Send each request of the plan's call on a stream, one after the other, until one fails.
+
+        :return: the answers, the last one's gRPC status code, and its details
+        :raises DriverError: if the driver cannot be reached or refuses the plan
+        """
+        method = self._channel.unary_unary(
+            _EXCHANGE,
+            request_serializer=pb.Plan.SerializeToString,
+            response_deserializer=pb.Answers.FromString,
+        )
+        message = plan.message().plan
+        message.call.wait_for_ready = True
+        try:
+            answers = method(
+                message,
+                timeout=plan.call.timeout_s + _CONNECT_S,
+                wait_for_ready=True,
+            )
+        except grpc.RpcError as error:
+            raise DriverError(
+                f"driver at {self._address}: no exchange of {plan.call.method}: "
+                f"{error.code().name}: {error.details()}"
+            ) from error
+        return list(answers.responses), answers.status, answers.details
+
 
 class DriverRun:
     """One run of the driver: its calls so far, and the way to end it."""
@@ -132,7 +178,7 @@ class DriverRun:
         self._requests: queue.SimpleQueue[pb.RunRequest | None] = queue.SimpleQueue()
         self._requests.put(plan.message())
         self._changed = threading.Condition()
-        self._told = Told(identify=identify)
+        self._told = Told(identify=identify, allowed=plan.call.allowed_status)
         self._finished = False
         self._error = ""
         method = channel.stream_stream(
@@ -176,6 +222,12 @@ class DriverRun:
         """The last warm-up call that failed: code and details; empty if none did."""
         assert self._told.started is not None
         return str(self._told.started.warm_up_error)
+
+    @property
+    def attributed(self) -> tuple[str, tuple[str, ...]]:
+        """How it is known who answers; empty: it is not, for these ways named nobody."""
+        with self._changed:
+            return self._told.attributed
 
     @property
     def finished(self) -> bool:

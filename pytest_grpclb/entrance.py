@@ -113,6 +113,7 @@ def open_entrance(
         call=call,
         api=api,
         cluster=cluster,
+        upstream_header=target.upstream_header,
     )
     ingress.wait_settled(min(settings.ready_timeout_s, _ANSWERING_S))
     return Entrance(

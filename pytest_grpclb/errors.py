@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApiError",
+    "CallError",
+    "ChannelError",
     "ChartError",
     "ClusterStartError",
     "ClusterUnavailableError",
@@ -24,7 +26,9 @@ __all__ = [
     "NotReadyError",
     "OptionError",
     "PreflightError",
+    "ProtocMissingError",
     "ServiceError",
+    "TypesError",
 ]
 
 
@@ -180,3 +184,44 @@ class InconclusiveError(GrpclbError):
 
 class DriverError(GrpclbError):
     """The driver could not be reached, refused its plan, or ended early."""
+
+
+class CallError(GrpclbError, ValueError):
+    """A call cannot be made of what was asked for: its method, or its request."""
+
+    def __init__(self, method: str, *, what: str, advice: str) -> None:
+        super().__init__(f"call {method!r}: {what}; {advice}")
+        self.method, self.what, self.advice = method, what, advice
+
+
+class TypesError(GrpclbError):
+    """The types of a service's messages cannot be had from where they were looked for."""
+
+    def __init__(self, source: str, *, what: str, advice: str) -> None:
+        super().__init__(f"types by {source}: {what}; {advice}")
+        self.source, self.what, self.advice = source, what, advice
+
+
+class ProtocMissingError(TypesError):
+    """There is nothing here that compiles .proto files."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            source,
+            what="grpcio-tools, which compiles them, is not here",
+            advice="install it with: pip install 'pytest-grpclb[protos]', or set "
+            "--grpclb-descriptor-set",
+        )
+
+
+class ChannelError(GrpclbError):
+    """The test process cannot dial what the strategy's clients dial."""
+
+    def __init__(self, strategy: str, *, cluster: str) -> None:
+        super().__init__(
+            f"{strategy}: a channel of the test process cannot reach the service on the cluster "
+            f"{cluster!r}: its clients dial names and addresses that hold inside the cluster only; "
+            "call it by grpclb.drive(method=..., request=...), whose driver runs in the cluster, "
+            "or use the strategy ingress-nginx, which is dialled from outside"
+        )
+        self.strategy, self.cluster = strategy, cluster

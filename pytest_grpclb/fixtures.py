@@ -15,13 +15,13 @@ from pytest_grpclb.settings import Keep
 from pytest_grpclb.sources.choice import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
-    from pytest_grpclb.model import CallTemplate
+    from pytest_grpclb.model import CallTemplate, NamedCall
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.sources.protocol import Source
@@ -207,14 +207,6 @@ def grpclb_outside_driver(
     driver.close()
 
 
-@pytest.fixture
-def grpclb_call() -> CallTemplate:
-    """The call that the driver sends: the sample's. Override it where you bring a service."""
-    from pytest_grpclb.samples import SAMPLE_CALL
-
-    return SAMPLE_CALL
-
-
 def _tls(config: pytest.Config) -> Tls | None:
     files = config.stash[OPTIONS].service.tls
     if files is None:
@@ -226,10 +218,30 @@ def _tls(config: pytest.Config) -> Tls | None:
 
 @pytest.fixture
 def grpclb_stream() -> CallTemplate:
-    """The call that `Grpclb.streams` opens: the greeter's. Override it with `grpclb_service`."""
+    """The call that `Grpclb.streams` opens: the sample's. Override it where you bring a service."""
     from pytest_grpclb.samples import SAMPLE_STREAM
 
     return SAMPLE_STREAM
+
+
+@pytest.fixture
+def grpclb_request_factory() -> Callable[[int], Any] | None:
+    """What makes each call's own request of its sequence number: JSON, a message, or bytes.
+
+    None: all send the same one. Override it where ``--grpclb-method`` names what is called. The
+    first 1000 requests are made beforehand; later calls send them again, in turn.
+    """
+    return None
+
+
+@pytest.fixture
+def grpclb_call(
+    grpclb_settings: Settings, grpclb_request_factory: Callable[[int], Any] | None
+) -> CallTemplate | NamedCall:
+    """The call that the driver sends: what the settings name, otherwise the sample's."""
+    from pytest_grpclb.samples import call_of
+
+    return call_of(grpclb_settings, factory=grpclb_request_factory)
 
 
 @pytest.fixture
@@ -240,7 +252,7 @@ def grpclb(
     grpclb_settings: Settings,
     grpclb_namespace: str,
     grpclb_service: Source,
-    grpclb_call: CallTemplate,
+    grpclb_call: CallTemplate | NamedCall,
     grpclb_stream: CallTemplate,
     grpclb_outside_driver: OutsideDriver,
 ) -> Iterator[Grpclb]:
@@ -268,6 +280,7 @@ def grpclb(
                 namespace=grpclb_namespace,
                 call=grpclb_call,
                 stream=grpclb_stream,
+                types=request.config.stash[OPTIONS].types,
                 outside=grpclb_outside_driver,
                 run=grpclb_cluster.run,
                 tls=_tls(request.config),

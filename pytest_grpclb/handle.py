@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from pytest_grpclb.client_events import with_pods
 from pytest_grpclb.clusters.artifacts import artifacts_folder
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import (
@@ -15,11 +15,9 @@ from pytest_grpclb.model import (
     Backend,
     CallTemplate,
     Mechanism,
+    NamedCall,
     Service,
-    Target,
-    Timers,
     Traffic,
-    Verdict,
 )
 from pytest_grpclb.running import RunningTraffic, SkewWatch, end_when_skewed, stream_of
 from pytest_grpclb.statistics import calls_needed
@@ -28,12 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import grpc
+
+    from pytest_grpclb.calls import CallChanges, Resolver
     from pytest_grpclb.deployment import Deployment
     from pytest_grpclb.driver import DriverClient, DriverRun
+    from pytest_grpclb.freezing import Freezer
     from pytest_grpclb.ingress import Ingress
-    from pytest_grpclb.pickers import Picker
-    from pytest_grpclb.settings import Settings
-    from pytest_grpclb.strategies import Strategy
+    from pytest_grpclb.recording import ChannelMaker
 
 __all__ = ["Grpclb"]
 
@@ -51,25 +51,30 @@ class Grpclb:
     def __init__(
         self,
         *,
-        strategy: Strategy,
-        settings: Settings,
+        freezer: Freezer,
         deployment: Deployment,
         driver: DriverClient,
-        call: CallTemplate,
+        call: CallTemplate | NamedCall,
         stream: CallTemplate,
-        target: Target,
-        timers: Timers,
+        resolver: Resolver,
         components: Mapping[str, Deployment],
-        picker: Picker,
+        open_channels: Callable[[], ChannelMaker],
         client: Deployment | None = None,
         ingress: Ingress | None = None,
-        observer: Callable[[Verdict], None] | None = None,
     ) -> None:
-        self.strategy, self.settings, self.target = strategy, settings, target
-        self.call, self.stream = call, stream
-        self._deployment, self._driver, self._observer = deployment, driver, observer
-        self._timers, self._components, self._client = timers, components, client
-        self._picker, self._ingress = picker, ingress
+        self.strategy, self.settings, self.target = (
+            freezer.strategy,
+            freezer.settings,
+            freezer.target,
+        )
+        self.call = call
+        """What is called unless a run is told otherwise."""
+        self.stream = stream
+        """What is opened unless `streams` is told otherwise."""
+        self._freezer, self._picker, self._resolver = freezer, freezer.picker, resolver
+        self._deployment, self._driver = deployment, driver
+        self._components, self._client, self._ingress = components, client, ingress
+        self._channels = functools.cache(open_channels)
         self._drives = 0
 
     # --- what runs
@@ -196,6 +201,7 @@ class Grpclb:
         *,
         channels: int | None = None,
         concurrency: int | None = None,
+        **call: Unpack[CallChanges],
     ) -> Traffic:
         """Send *calls* calls as fast as they are answered and return them.
 
@@ -203,7 +209,9 @@ class Grpclb:
             backends that are ready now ask for, and fewer if a skew is certain before
         :param channels: how many channels of the client share them
         :param concurrency: how many calls are in flight
+        :param call: what to call in place of what the test does: ``method``, ``request`` and so on
         :raises ValueError: if a number is below 1
+        :raises CallError: if there is no such method, or the request does not fit it
         :raises DriverError: if the run ends early
         """
         alpha = self._next_alpha()
@@ -219,6 +227,7 @@ class Grpclb:
             calls=_given("calls", calls, 1),
             channels=channels,
             concurrency=concurrency,
+            changes=call,
             rate_per_s=None,
             backends=len(ready),
             report_interval_s=_WATCHED_REPORT_S if watch else 0.0,
@@ -256,13 +265,19 @@ class Grpclb:
 
     @contextmanager
     def traffic(
-        self, *, rate: float = 200.0, channels: int | None = None
+        self,
+        *,
+        rate: float = 200.0,
+        channels: int | None = None,
+        **call: Unpack[CallChanges],
     ) -> Iterator[RunningTraffic]:
         """Send *rate* calls a second in the background, for as long as the block runs.
 
         :param rate: calls per second, whether or not earlier ones were answered
         :param channels: how many channels of the client share them
+        :param call: as `drive` has it
         :raises ValueError: if a number is not above 0
+        :raises CallError: if there is no such method, or the request does not fit it
         :raises DriverError: if the run ends early
         """
         if not rate > 0:
@@ -272,6 +287,7 @@ class Grpclb:
             calls=0,
             channels=channels,
             concurrency=None,
+            changes=call,
             rate_per_s=rate,
             backends=len(self.backends()),
         )
@@ -326,7 +342,7 @@ class Grpclb:
             concurrency=kept_open,
             rate_per_s=None,
             backends=ready,
-            call=opened,
+            stream=opened,
         )
 
         def freeze(run: DriverRun, ended_at_s: float | None) -> Traffic:
@@ -348,24 +364,53 @@ class Grpclb:
             raise
         running.stop()
 
+    def channel(self) -> grpc.Channel:
+        """Return a channel for stubs of your own, configured as the strategy's clients are.
+
+        Close it, or use it in a ``with`` statement. Its unary calls are recorded: see `recorded`.
+
+        :raises ChannelError: if the test process cannot reach what they dial: on real clusters
+            all but an ingress
+        """
+        return self._channels().channel(self._template(), alpha=self._next_alpha())
+
+    def aio_channel(self) -> grpc.aio.Channel:
+        """Return the same for asyncio stubs, to be made while the event loop runs."""
+        return self._channels().aio_channel(self._template(), alpha=self._next_alpha())
+
+    def recorded(self, channel: grpc.Channel | grpc.aio.Channel) -> Traffic:
+        """Return the unary calls of such a channel that have ended, for the assertions.
+
+        :raises ValueError: if this object did not make *channel*
+        """
+        return self._channels().recorded(channel)
+
+    def _template(self) -> CallTemplate:
+        return self._resolver.template(self.call, calls=1)
+
     def _start(
         self,
         *,
         calls: int,
         channels: int | None,
         concurrency: int | None,
+        changes: CallChanges | None = None,
         rate_per_s: float | None,
         backends: int,
         report_interval_s: float = 0.0,
-        call: CallTemplate | None = None,
+        stream: CallTemplate | None = None,
     ) -> DriverRun:
         settings = self.settings
+        from pytest_grpclb.calls import changed
+
+        call = stream or self._resolver.template(changed(self.call, changes or {}), calls=calls)
         self._picker.settle(self.backends)
         from pytest_grpclb.driver import Plan
 
         plan = Plan(
             target=self.target,
-            call=call or self.call,
+            call=call,
+            pods=tuple(each.address for each in self.backends() if each.address),
             channels=_given("channels", channels, settings.channels),
             concurrency=_given("concurrency", concurrency, settings.concurrency),
             rate_per_s=rate_per_s,
@@ -385,54 +430,19 @@ class Grpclb:
     def _freeze(
         self, run: DriverRun, ended_at_s: float | None, *, alpha: float, channels: int | None
     ) -> Traffic:
-        view = run.client_view()
-        started_at_s = run.started_at_s
-        watch = self._deployment.watch
-        return Traffic(
-            strategy=self.strategy.name,
-            mechanism=self.strategy.mechanism,
-            calls=run.calls(),
-            # A pod that had gone before counting began is none of this traffic's business.
-            backends=tuple(
-                backend
-                for backend in watch.backends()
-                if backend.removed_at_s is None or backend.removed_at_s >= started_at_s
-            ),
-            started_at_s=started_at_s,
+        attribution, tried = run.attributed
+        return self._freezer.traffic(
+            run.calls(),
+            run.client_view(),
+            started_at_s=run.started_at_s,
             ended_at_s=ended_at_s,
-            channels=self.settings.channels if channels is None else channels,
-            picker_rebuilds=self._picker.rebuilds(view, ended=ended_at_s is not None),
-            pickers=self._picker.pickers(),
-            connections=view.connections,
-            resolved=tuple(dict.fromkeys(each.address for each in view.connections)),
-            failures=run.failures(),
-            events=tuple(
-                sorted(
-                    (
-                        *(event for event in watch.events() if event.at_s >= started_at_s),
-                        *with_pods(view.events, watch.backends()),
-                    ),
-                    key=lambda event: event.at_s,
-                )
-            ),
-            timers=self._timers,
-            settings=self._settings_in_force(),
-            warm_up_seen=run.warm_up_seen,
             alpha=alpha,
-            power=self.settings.power,
-            skew=self.settings.skew,
-            observer=self._observer,
+            channels=self.settings.channels if channels is None else channels,
+            failures=run.failures(),
+            attribution=attribution,
+            attribution_tried=tried,
+            warm_up_seen=run.warm_up_seen,
         )
-
-    def _settings_in_force(self) -> Mapping[str, str]:
-        age_s = self.settings.max_connection_age_s
-        told = {
-            "target": self.target.address,
-            "service config": self.target.service_config or "(none: pick_first)",
-            "max connection age": "none" if age_s is None else f"{age_s:g} s",
-        }
-        told |= {name: str(value) for name, value in self.target.arguments}
-        return told
 
     def _next_alpha(self) -> float:
         """Return this run's share of the test's alpha: 1/2, 1/6, 1/12 and so on, 1 in all."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
+from pytest_grpclb.freezing import Freezer
 from pytest_grpclb.handle import Grpclb
 from pytest_grpclb.lending import lent, resized
+from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
+from pytest_grpclb.settings import TypeSource
 from pytest_grpclb.workloads import components_of, images_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
+    from pytest_grpclb.calls.reflection import Exchange
     from pytest_grpclb.clusters import Cluster
     from pytest_grpclb.clusters.kube import KubeApi
-    from pytest_grpclb.model import CallTemplate, Manifest, Service, Verdict
+    from pytest_grpclb.model import Manifest, Service, Target, Verdict
     from pytest_grpclb.outside import OutsideDriver
+    from pytest_grpclb.recording import ChannelMaker
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.sources.protocol import Backends
     from pytest_grpclb.sources.tls import Tls
@@ -30,6 +37,7 @@ __all__ = ["install"]
 
 _RELEASE = "grpclb"
 """Helm release name of the strategy chart; each test has a namespace of its own."""
+_REFLECTION = TypeSource()
 _DRIVER = "driver"
 """The component that every strategy's chart has."""
 
@@ -43,7 +51,8 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     settings: Settings,
     backends: Backends,
     namespace: str,
-    call: CallTemplate,
+    call: CallTemplate | NamedCall,
+    types: TypeSource = _REFLECTION,
     outside: OutsideDriver,
     run: str,
     stream: CallTemplate | None = None,
@@ -57,6 +66,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         Ingresses lead to pods of their own namespace only
     :param call: what is sent
     :param stream: what is opened where streams are asked for; the call if not given
+    :param types: where those of calls are found
     :param outside: sends the calls where they come from outside the cluster
     :param run: label of all that the run makes
     :param tls: what clients need of a service that speaks TLS itself
@@ -65,7 +75,13 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     :raises ServiceError: if the service and the strategy do not fit together
     :raises ApiError: if the cluster refuses an object
     :raises NotReadyError: if the pods do not get ready in time
+    :raises CallError: if the call cannot be made: its method or request does not fit the service
+    :raises TypesError: if its types cannot be had
     """
+    from pytest_grpclb.calls import Resolver
+
+    resolver = Resolver(source=types)
+    early = resolver.early(call)
     service, manifests = backends.service, backends.manifests
     if settings.readiness_gate:
         manifests = tuple(with_gate(manifests))
@@ -145,28 +161,64 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
             rendered=rendered,
             namespace=namespace,
             target=target,
-            call=call,
+            call=early,
             outside=outside,
         )
         target, address, ingress = entrance.target, entrance.driver_address, entrance.ingress
-        picker = IngressPicks(ingress)
+        picker = IngressPicks(ingress, identify=deployment.watch.uid_of)
     driver = DriverClient(address, identify=deployment.watch.uid_of)
     stack.callback(driver.close)
-    return Grpclb(
+    resolver.exchange = _exchange(driver.exchange, target)
+    sent = resolver.template(call, calls=1)
+    freezer = Freezer(
         strategy=strategy,
         settings=settings,
-        deployment=deployment,
-        driver=driver,
-        call=call,
-        stream=stream or call,
         target=target,
         timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
-        components=others,
+        watch=deployment.watch,
         picker=picker,
-        client=client,
-        ingress=ingress,
         observer=observer,
     )
+    return Grpclb(
+        freezer=freezer,
+        deployment=deployment,
+        driver=driver,
+        call=sent if isinstance(call, CallTemplate) else call,
+        stream=stream or sent,
+        resolver=resolver,
+        components=others,
+        open_channels=functools.partial(_channel_maker, freezer, cluster, deployment, client),
+        client=client,
+        ingress=ingress and replace(ingress, call=sent),
+    )
+
+
+def _channel_maker(
+    freezer: Freezer, cluster: Cluster, deployment: Deployment, client: Deployment | None
+) -> ChannelMaker:
+    from pytest_grpclb.recording import ChannelMaker
+
+    return ChannelMaker(
+        freezer,
+        dns_address=getattr(cluster, "dns_address", ""),  # only where pods can be reached as well
+        beside="" if client is None else client.serving()[0].address,
+        cluster=cluster.context,
+        backends=deployment.backends,
+    )
+
+
+def _exchange(send: Callable[[Any], tuple[list[bytes], int, str]], target: Target) -> Exchange:
+    """Lead questions to the service the way of its calls: the one way that every cluster has.
+
+    A port-forward to a pod would need rights that calls do not, and a proxy of its TLS.
+    """
+    from pytest_grpclb.driver import Plan
+
+    def exchange(method: str, requests: Sequence[bytes]) -> tuple[list[bytes], int, str]:
+        call = CallTemplate(method=method, requests=tuple(requests))
+        return send(Plan(target=target, call=call))
+
+    return exchange
 
 
 def _chart(strategy: Strategy) -> Path:

@@ -28,6 +28,7 @@ __all__ = [
     "Handshake",
     "IngressAnswer",
     "Mechanism",
+    "NamedCall",
     "Outcome",
     "Rebalance",
     "Redirect",
@@ -41,6 +42,9 @@ __all__ = [
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as the API takes it: JSON values only."""
+
+DEFAULT_BACKEND_KEY = "grpclb-backend"
+"""Response metadata key by which a service names its pod if it does so for this plugin."""
 
 UNKNOWN_BACKEND = -1
 """In the backend column: the call failed, or nothing named who answered it."""
@@ -86,6 +90,8 @@ class Target:
     arguments: tuple[tuple[str, int | str], ...] = ()
     through_ingress: bool = False
     """Dialled from outside: the name stands for the cluster's ingress, wherever that listens."""
+    upstream_header: str = ""
+    """Response header by which a proxy on the way names the pod that answered; empty: none does."""
     authority_pem: bytes | None = field(default=None, repr=False)
     """Certificates of who vouches for the server, PEM; None: plaintext, empty: the system's."""
     certificate_pem: bytes = field(default=b"", repr=False)
@@ -112,9 +118,9 @@ class CallTemplate:
     request: bytes = b""
     timeout_s: float = 10.0
     metadata: tuple[tuple[str, str], ...] = ()
-    backend_key: str = "grpclb-backend"
+    backend_key: str = DEFAULT_BACKEND_KEY
     """Response metadata key that names the pod that answered: by its UID, or its address with or
-    without a port, as proxies tell it."""
+    without a port, as proxies tell it. Of use where neither a proxy nor the connection tells."""
     kind: CallKind = CallKind.UNARY
     message_interval_s: float | None = None
     """Bidirectional streaming: between two messages that the client sends, each of them the
@@ -123,6 +129,33 @@ class CallTemplate:
     """A stream ends after so many: sent, if it is bidirectional, else received; None: not so."""
     duration_s: float | None = None
     """A stream ends so long after its first answer; None: not so."""
+    requests: tuple[bytes, ...] = ()
+    """Of their own for so many calls, by sequence number, then again from the first; empty: all
+    send ``request``."""
+    allowed_status: tuple[int, ...] = ()
+    """gRPC status codes beside OK that are answers of the service, and no failures."""
+    backend_field: tuple[int, ...] = ()
+    """Numbers of the fields that lead to the one of the reply that names the pod; empty: none."""
+    backend_field_name: str = ""
+    """The same for people: "pod.uid"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCall:
+    """One unary call as people write it: its request becomes bytes when its types are known."""
+
+    method: str
+    """package.Service/Method"""
+    request: Any = None
+    """A JSON object, a message, bytes, or a function that makes one of these of a call's sequence
+    number; None: empty."""
+    timeout_s: float = 10.0
+    metadata: tuple[tuple[str, str], ...] = ()
+    allowed_status: tuple[int, ...] = ()
+    backend_key: str = ""
+    """As in `CallTemplate`; empty: as there."""
+    backend_field: str = ""
+    """Field of the reply that names the pod, such as "pod.uid"; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +281,13 @@ class IngressAnswer:
     """How that pod says it was reached, "tls" or "plaintext"; empty: it does not say."""
     services: tuple[str, ...] = ()
     """What reflection lists."""
+    allowed: bool = False
+    """Whether the status, if other than OK, is one that the test allows."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was the service that answered."""
+        return self.status == "OK" or self.allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,9 +305,15 @@ class Calls:
     """gRPC status code; 0 is OK."""
     identities: Sequence[str] = ()
     """What backends called themselves (pod UIDs), in order of first answer."""
+    allowed: frozenset[int] = frozenset()
+    """Status codes beside OK that are answers."""
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    def failed(self) -> int:
+        """Return how many calls failed."""
+        return sum(status != 0 and status not in self.allowed for status in self.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +370,10 @@ class Traffic:
     timers: Timers | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings in force, for people: what to read beside a failure."""
+    attribution: str = ""
+    """How it is known who answered; empty: it is not."""
+    attribution_tried: tuple[str, ...] = ()
+    """Ways that named nobody, and why, as long as no other one did."""
     warm_up_seen: tuple[int, ...] = ()
     """Distinct backends that each channel had seen when counting began."""
     alpha: float = 1e-6
@@ -343,7 +393,7 @@ class Traffic:
     """Told of every verdict on this traffic, so that reports can show it."""
 
     def counts(self) -> dict[str, int]:
-        """Return the answered (OK) calls of each backend, by UID; 0 where it answered none.
+        """Return the answered calls of each backend, by UID; 0 where it answered none.
 
         Strangers, identities of no known backend, are there under what they called themselves.
         """
@@ -351,7 +401,7 @@ class Traffic:
         calls = self.calls
         tally = [0] * len(calls.identities)
         for backend, status in zip(calls.backend, calls.status, strict=True):
-            if status == 0 and backend != UNKNOWN_BACKEND:
+            if backend != UNKNOWN_BACKEND and (status == 0 or status in calls.allowed):
                 tally[backend] += 1
         for identity, answered in zip(calls.identities, tally, strict=True):
             if answered:

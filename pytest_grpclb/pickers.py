@@ -102,8 +102,12 @@ class SidecarPicks:
 class IngressPicks:
     """The proxy of an ingress controller picks."""
 
-    def __init__(self, ingress: Ingress) -> None:
-        self._ingress = ingress
+    def __init__(self, ingress: Ingress, *, identify: Callable[[str], str] = str) -> None:
+        """Ask the proxy behind *ingress*.
+
+        :param identify: returns the UID of a pod by what names it in an answer
+        """
+        self._ingress, self._identify = ingress, identify
         self._rebuilds = 0
 
     def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
@@ -113,7 +117,9 @@ class IngressPicks:
         """
         self._ingress.check()
         self._ingress.wait_following(
-            lambda: frozenset(backend.uid for backend in backends()), _FOLLOWING_S
+            lambda: frozenset(backend.uid for backend in backends()),
+            _FOLLOWING_S,
+            identify=self._identify,
         )
         self._rebuilds = self._ingress.picker_rebuilds()
 

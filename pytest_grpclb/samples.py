@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.chart import charts_directory
-from pytest_grpclb.model import CallKind, CallTemplate
+from pytest_grpclb.model import CallKind, CallTemplate, NamedCall
 from pytest_grpclb.sources.rendered import ServiceSource
 from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_grpclb.settings import Settings
 
 __all__ = [
     "SAMPLE_CALL",
     "SAMPLE_SERVER_STREAM",
     "SAMPLE_STREAM",
-    "greeter_values",
-    "sample_source",
-]
-    "SAMPLE_CALL",
-    "SAMPLE_SERVER_STREAM",
-    "SAMPLE_STREAM",
+    "call_of",
     "greeter_values",
     "sample_source",
 ]
@@ -55,6 +53,32 @@ def sample_source(
             settings, image=image, through_ingress=through_ingress, dns_cache_s=dns_cache_s
         ),
         sets_replicas=False,
+    )
+
+
+def call_of(
+    settings: Settings, *, factory: Callable[[int], Any] | None = None
+) -> CallTemplate | NamedCall:
+    """Return the call that *settings* name; where they name none, the sample's.
+
+    :param factory: makes each call's own request
+    """
+    if not settings.method:
+        return replace(
+            SAMPLE_CALL,
+            timeout_s=settings.timeout_s,
+            metadata=settings.metadata,
+            allowed_status=settings.allowed_status,
+            backend_key=settings.backend_key or SAMPLE_CALL.backend_key,
+        )
+    return NamedCall(
+        method=settings.method,
+        request=settings.request if factory is None else factory,
+        timeout_s=settings.timeout_s,
+        metadata=settings.metadata,
+        allowed_status=settings.allowed_status,
+        backend_key=settings.backend_key,
+        backend_field=settings.backend_field,
     )
 
 

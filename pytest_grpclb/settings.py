@@ -6,10 +6,50 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from pytest_grpclb.errors import OptionError
 
-__all__ = ["IngressSettings", "Keep", "Settings"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+__all__ = ["STATUS_NAMES", "IngressSettings", "Keep", "Settings", "TypeSource", "status_codes"]
+
+STATUS_NAMES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""gRPC status codes by number. Source: gRPC documentation, "Status codes"."""
+
+
+def status_codes(name: str, values: Iterable[object]) -> tuple[int, ...]:
+    """Return the numbers of gRPC status codes other than OK, by their names.
+
+    :param values: names, or members of ``grpc.StatusCode``
+    :raises OptionError: if one is none; the message calls it *name*
+    """
+    codes = []
+    for value in values:
+        text = str(getattr(value, "name", value)).strip().upper()
+        if text not in STATUS_NAMES[1:]:
+            raise OptionError(name, value, expected=f"one of {', '.join(STATUS_NAMES[1:])}")
+        codes.append(STATUS_NAMES.index(text))
+    return tuple(dict.fromkeys(codes))
 
 
 class Keep(enum.Enum):
@@ -18,6 +58,21 @@ class Keep(enum.Enum):
     NEVER = "never"
     ON_FAILURE = "on-failure"
     ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeSource:
+    """Where the types of calls come from; if from no file, the service is asked (reflection)."""
+
+    protos: tuple[Path, ...] = ()
+    proto_path: tuple[Path, ...] = ()
+    """Where imports, and the files themselves, are looked for."""
+    descriptor_set: Path | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no file is named."""
+        return not self.protos and self.descriptor_set is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +138,19 @@ class Settings:
     ingress: IngressSettings = field(default_factory=IngressSettings)
     envoy_workers: int = 1
     """Of an Envoy sidecar; each does a round robin of its own."""
+    method: str = ""
+    """What is called, package.Service/Method; empty: what the fixture ``grpclb_call`` says."""
+    request: Any = None
+    """As JSON; None: an empty one."""
+    timeout_s: float = 10.0
+    """Deadline of each call."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    allowed_status: tuple[int, ...] = ()
+    """gRPC status codes beside OK that are answers of the service, and no failures."""
+    backend_key: str = ""
+    """Response header by which the service names the pod that answered, if nothing else does."""
+    backend_field: str = ""
+    """The same by a field of the reply, such as "pod.uid"."""
 
     def client_arguments(self) -> tuple[tuple[str, int | str], ...]:
         """Return the gRPC channel arguments by which a client notices changes in time.

@@ -12,7 +12,7 @@ from pytest_grpclb.client_events import changes
 from pytest_grpclb.model import UNKNOWN_BACKEND, Calls, Connection, Event, Failure, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pytest_grpclb._pb import driver_pb2 as pb
 
@@ -56,14 +56,17 @@ class Told:
         self,
         *,
         identify: Callable[[str], str] = str,
+        allowed: Collection[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start with nothing.
 
         :param identify: returns the UID of a backend by what named it in a response
+        :param allowed: gRPC status codes beside OK that are answers
         :param clock: the reader's, seconds; the driver's moments are told on it
         """
         self._identify, self._now_s = identify, clock
+        self._allowed = frozenset(allowed)
         self._columns = _Columns()
         self._failures: list[Failure] = []
         self._first_report: pb.ChannelReport | None = None
@@ -73,6 +76,8 @@ class Told:
         self._clock_offset_s: float | None = None
         self.started: pb.Started | None = None
         """Told when counting began."""
+        self.attributed: tuple[str, tuple[str, ...]] = ("", ())
+        """How it is known who answers, for people, and which ways named nobody."""
         self.finished: pb.Finished | None = None
         """Told at the end."""
 
@@ -92,6 +97,9 @@ class Told:
         elif kind == "report":
             self._take_clock(response.report.clock_s)
             self._take_report(response.report)
+        elif kind == "attributed":
+            told = response.attributed
+            self.attributed = (told.way, tuple(told.tried))
         elif kind == "finished":
             self.finished = response.finished
 
@@ -161,6 +169,7 @@ class Told:
             backend=columns.backend[:],
             status=columns.status[:],
             identities=tuple(map(self._identify, columns.identities)),
+            allowed=self._allowed,
         )
 
     def streams(self) -> tuple[Stream, ...]:
@@ -204,8 +213,12 @@ class Told:
         rows = zip(
             columns.sequence[start:], columns.backend[start:], columns.status[start:], strict=True
         )
+        answers = self._allowed | {0}
         return [
-            (sequence, identities[backend] if status == 0 and backend != UNKNOWN_BACKEND else None)
+            (
+                sequence,
+                identities[backend] if backend != UNKNOWN_BACKEND and status in answers else None,
+            )
             for sequence, backend, status in rows
         ]
 

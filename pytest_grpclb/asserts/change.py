@@ -191,7 +191,7 @@ class Look:
     @property
     def complete(self) -> bool:
         """Whether more calls would change nothing."""
-        failed = sum(status != 0 for status in self.traffic.calls.status)
+        failed = self.traffic.calls.failed()
         if self.late or self.stale or failed > len(self.excused):
             return True
         return self.judged_from_s is not None and self._has_enough(self.judged_from_s)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_grpclb.asserts.failures import describe_failed_calls
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import EventKind, Mechanism, Outcome
-from pytest_grpclb.report import format_failure, format_verdict_line, timeline
+from pytest_grpclb.report import format_failure, format_verdict_line, name_advice, timeline
 from pytest_grpclb.statistics import (
     answers,
     calls_proving_absence,
@@ -60,7 +60,7 @@ def assert_even_spread(traffic: Traffic) -> Verdict:
     counts = traffic.counts()
     passing = {backend.uid for backend in traffic.backends} - {each.uid for each in standing}
     # Failed calls and calls under way took picks that no count shows: no exact bound then.
-    complete = not passing and traffic.ended_at_s is not None and not any(traffic.calls.status)
+    complete = not passing and traffic.ended_at_s is not None and not traffic.calls.failed()
     connections: dict[str, int] = {}
     if traffic.mechanism is Mechanism.CONNECTION:
         for path in channel_paths(traffic.calls):
@@ -255,10 +255,7 @@ def conclude(
             outcome=Outcome.INCONCLUSIVE,
             reason=f"{plural(unnamed, 'answered call')} did not say which pod answered",
         )
-        advice = (
-            "let the service send its pod's UID in the response metadata key that "
-            "CallTemplate.backend_key names"
-        )
+        advice = name_advice(traffic)
     if traffic.observer is not None:
         traffic.observer(verdict)
     if told := describe_failed_calls(traffic, excused=excused):

@@ -72,6 +72,8 @@ class Ingress:
     call: CallTemplate
     api: KubeApi = field(repr=False)
     cluster: Cluster = field(repr=False)
+    upstream_header: str = ""
+    """By which the proxy names the pod that answered."""
 
     @property
     def backend_protocol(self) -> str:
@@ -98,7 +100,7 @@ class Ingress:
         """Send one call, then ask for the services (reflection), over one connection."""
         with self._channel() as channel:
             answer = self._answer(channel)
-            if answer.status != "OK":
+            if not answer.answered:
                 return answer
             return replace(answer, services=_services(channel, self.call.timeout_s))
 
@@ -117,12 +119,16 @@ class Ingress:
         metadata = self.call.metadata or None
         call = method.future(self.call.request, timeout=self.call.timeout_s, metadata=metadata)
         code = call.code()  # waits for the end
-        if code is not grpc.StatusCode.OK:
+        allowed = code.value[0] in self.call.allowed_status
+        if code is not grpc.StatusCode.OK and not allowed:
             return IngressAnswer(status=code.name, details=call.details() or "")
-        told = dict(call.initial_metadata() or ())
+        # Where the service answers with a failure, all is in the trailer.
+        told = {**dict(call.trailing_metadata() or ()), **dict(call.initial_metadata() or ())}
+        upstream = str(told.get(self.upstream_header, "")).rpartition(",")[2].strip()
         return IngressAnswer(
             status=code.name,
-            backend=str(told.get(self.call.backend_key, "")),
+            allowed=allowed,
+            backend=upstream or str(told.get(self.call.backend_key, "")),
             transport=str(told.get("grpclb-transport", "")),
         )
 
@@ -159,7 +165,7 @@ class Ingress:
         steady_s = 0.0 if told else _GENERATIONS_S
         since_s = None
         while time.monotonic() < deadline_s:
-            if self.answer().status == "OK":
+            if self.answer().answered:
                 since_s = since_s or time.monotonic()
                 if time.monotonic() - since_s >= steady_s:
                     return
@@ -169,12 +175,19 @@ class Ingress:
                 since_s = None
             time.sleep(_PAUSE_S)
 
-    def wait_following(self, ready: Callable[[], frozenset[str]], timeout_s: float) -> None:
+    def wait_following(
+        self,
+        ready: Callable[[], frozenset[str]],
+        timeout_s: float,
+        *,
+        identify: Callable[[str], str] = str,
+    ) -> None:
         """Wait until just the pods that are ready answer: changes made before are done with.
 
         Raises nothing if they do not in time, or do not say who they are: the run will show it.
 
-        :param ready: returns what pods that are ready call themselves
+        :param ready: returns the UIDs of the pods that are ready
+        :param identify: returns the UID of a pod by what names it in an answer
         """
         deadline_s = time.monotonic() + timeout_s
         with self._channel() as channel:
@@ -182,7 +195,7 @@ class Ingress:
                 wanted = ready()
                 # Two rounds and one: no pod that is still picked from can be missed.
                 answers = [self._answer(channel) for _ in range(2 * len(wanted) + 1)]
-                if {each.backend for each in answers} in (wanted, {""}):
+                if {identify(each.backend) for each in answers} in (wanted, {""}):
                     return
                 time.sleep(_PAUSE_S)
 

@@ -125,6 +125,72 @@ OPTIONS = (
         "deletes it is printed",
     ),
     Option(
+        name="method",
+        metavar="PACKAGE.SERVICE/METHOD",
+        default="",
+        help="the unary method that is called; otherwise what the fixture grpclb_call says",
+    ),
+    Option(
+        name="request",
+        metavar="JSON|@FILE",
+        default="",
+        help="what it is asked, as JSON, or the file that holds it",
+    ),
+    Option(
+        name="metadata",
+        metavar="KEY=VALUE",
+        default="",
+        repeatable=True,
+        help="sent with each call; repeatable, in the ini file one a line",
+    ),
+    Option(
+        name="timeout",
+        metavar="SECONDS",
+        default=str(_DEFAULTS.timeout_s),
+        help="deadline of each call",
+    ),
+    Option(
+        name="allowed-status",
+        metavar="CODE[,CODE...]",
+        default="",
+        repeatable=True,
+        help="gRPC status codes beside OK that are answers of the service, and no failures",
+    ),
+    Option(
+        name="backend-key",
+        metavar="KEY",
+        default="",
+        help="response header by which the service names the pod that answered (its UID or "
+        "address), where neither a proxy nor the connection tells",
+    ),
+    Option(
+        name="backend-field",
+        metavar="FIELD[.FIELD...]",
+        default="",
+        help="the same by a field of the reply",
+    ),
+    Option(
+        name="protos",
+        metavar="FILE[,FILE...]",
+        default="",
+        repeatable=True,
+        help="the .proto files that define the methods' types, relative to the root directory; "
+        "otherwise the service is asked (server reflection)",
+    ),
+    Option(
+        name="proto-path",
+        metavar="DIR[,DIR...]",
+        default="",
+        repeatable=True,
+        help="where .proto files and their imports are looked for; otherwise the root directory",
+    ),
+    Option(
+        name="descriptor-set",
+        metavar="FILE",
+        default="",
+        help="the same types as protoc --include_imports --descriptor_set_out writes them",
+    ),
+    Option(
         name="require",
         default="",
         flag=True,

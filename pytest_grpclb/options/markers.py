@@ -7,8 +7,15 @@ from dataclasses import fields, replace
 from typing import Any
 
 from pytest_grpclb.errors import OptionError
-from pytest_grpclb.options.values import number, probability, whole
-from pytest_grpclb.settings import IngressSettings, Settings
+from pytest_grpclb.options.values import (
+    header_key,
+    method_name,
+    number,
+    pairs,
+    probability,
+    whole,
+)
+from pytest_grpclb.settings import IngressSettings, Settings, status_codes
 
 __all__ = ["apply_marker"]
 
@@ -39,6 +46,26 @@ def _truth(name: str, value: object) -> bool:
     return value
 
 
+def _request(name: str, value: Any) -> Any:
+    if not (value is None or isinstance(value, dict | bytes)):
+        raise OptionError(name, value, expected="a JSON object, such as {'id': '42'}, or bytes")
+    return value
+
+
+def _metadata(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    return pairs(name, value.items() if isinstance(value, Mapping) else value)
+
+
+def _codes(name: str, value: Any) -> tuple[int, ...]:
+    return status_codes(name, [value] if isinstance(value, str) else value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise OptionError(name, value, expected="the name of a field, such as 'pod.uid'")
+    return value
+
+
 _MARKER_KEYS: Mapping[str, _Check] = {
     "replicas": _count,
     "max_connection_age_s": _positive_or_none,
@@ -53,6 +80,13 @@ _MARKER_KEYS: Mapping[str, _Check] = {
     "readiness_gate": _truth,
     "ingress": _ingress,
     "envoy_workers": _count,
+    "method": method_name,
+    "request": _request,
+    "timeout_s": _positive,
+    "metadata": _metadata,
+    "allowed_status": _codes,
+    "backend_key": header_key,
+    "backend_field": _text,
 }
 assert _MARKER_KEYS.keys() == {each.name for each in fields(Settings)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -11,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 from pytest_grpclb.errors import OptionError
 from pytest_grpclb.options.declared import OPTIONS
 from pytest_grpclb.options.service import read_service
-from pytest_grpclb.options.values import number, probability, whole
-from pytest_grpclb.settings import Keep, Settings
+from pytest_grpclb.options.values import (
+    header_key,
+    method_name,
+    number,
+    pairs,
+    probability,
+    whole,
+)
+from pytest_grpclb.settings import Keep, Settings, TypeSource, status_codes
 from pytest_grpclb.sources.choice import COMMAND_IMAGE, ServiceChoice
 
 if TYPE_CHECKING:
@@ -47,6 +55,8 @@ class Options:
     ingress: str
     """Where the ingress of an existing cluster listens, HOST[:PORT[:HTTP_PORT]]."""
     keep: Keep
+    types: TypeSource
+    """Of what calls send and are answered."""
     require: bool
     """A provider that cannot be used fails tests instead of having them skipped."""
     service: ServiceChoice
@@ -65,6 +75,7 @@ def read_options(config: pytest.Config) -> Options:
         power=probability("--grpclb-power", given["power"]),
         skew=number("--grpclb-skew", given["skew"], above=1),
         ready_timeout_s=number("--grpclb-ready-timeout", given["ready-timeout"], above=0),
+        **_call_settings(given, config.rootpath),
     )
     names = [name.strip() for text in given["strategy"] for name in text.split(",")]
     if not all(names):
@@ -99,6 +110,7 @@ def read_options(config: pytest.Config) -> Options:
         kind_name=given["kind-name"],
         ingress=_ingress_place(given["ingress"]),
         keep=_keep(given["keep"]),
+        types=_types(given, config.rootpath),
         require=bool(given["require"]),
         service=service,
     )
@@ -139,6 +151,69 @@ def _value(config: pytest.Config, option: Option) -> Any:
         if option.repeatable:
             value = [value]
     return value
+
+
+def _call_settings(given: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    method = method_name("--grpclb-method", given["method"])
+    if given["request"] and not method:
+        raise OptionError(
+            "--grpclb-request", given["request"], expected="--grpclb-method beside it"
+        )
+    metadata = [line.partition("=") for line in _split(given["metadata"], r"\n")]
+    for key, equals, value in metadata:
+        if not equals:
+            raise OptionError("--grpclb-metadata", key + value, expected="KEY=VALUE")
+    return {
+        "method": method,
+        "request": _request(given["request"], root) if given["request"] else None,
+        "timeout_s": number("--grpclb-timeout", given["timeout"], above=0),
+        "metadata": pairs(
+            "--grpclb-metadata", [(key.strip(), value.strip()) for key, _, value in metadata]
+        ),
+        "allowed_status": status_codes("--grpclb-allowed-status", _split(given["allowed-status"])),
+        "backend_key": header_key("--grpclb-backend-key", given["backend-key"]),
+        "backend_field": given["backend-field"],
+    }
+
+
+def _request(text: str, root: Path) -> Any:
+    """Return a request, which is JSON or the name of a file that holds it.
+
+    :raises OptionError: if it is no JSON, or the file cannot be read
+    """
+    where = ""
+    encoded = text
+    if text.startswith("@"):
+        try:
+            encoded = (root / text[1:]).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            told = getattr(error, "strerror", None) or "it is no text"
+            raise OptionError(
+                "--grpclb-request", text, expected=f"a file of JSON that can be read: {told}"
+            ) from error
+        where = f"in {text[1:]} "
+    try:
+        return json.loads(encoded)
+    except json.JSONDecodeError as error:
+        told = f"{error.msg}, {where}at line {error.lineno}, column {error.colno}"
+        raise OptionError("--grpclb-request", text, expected=f"JSON: {told}") from error
+
+
+def _types(given: Mapping[str, Any], root: Path) -> TypeSource:
+    protos = tuple(root / name for name in _split(given["protos"]))
+    descriptor_set = root / given["descriptor-set"] if given["descriptor-set"] else None
+    if protos and descriptor_set:
+        raise OptionError(
+            "--grpclb-descriptor-set",
+            given["descriptor-set"],
+            expected="it, or --grpclb-protos, and not both",
+        )
+    path = tuple(root / name for name in _split(given["proto-path"]))
+    return TypeSource(protos=protos, proto_path=path or (root,), descriptor_set=descriptor_set)
+
+
+def _split(texts: Sequence[str], at: str = r"[,\n]") -> list[str]:
+    return [part.strip() for text in texts for part in re.split(at, text) if part.strip()]
 
 
 def _image(name: str, value: str) -> str:

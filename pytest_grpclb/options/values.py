@@ -3,11 +3,55 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
 
-__all__ = ["number", "probability", "whole"]
+__all__ = ["header_key", "method_name", "number", "pairs", "probability", "whole"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_METHOD = re.compile(r"/?[A-Za-z_][\w.]*/[A-Za-z_]\w*")
+_KEY = re.compile(r"[0-9a-z_.-]+")
+
+
+def method_name(name: str, value: Any) -> str:
+    """Return *value* as the name of a method; empty: none.
+
+    :raises OptionError: if it is none; the message calls it *name*
+    """
+    if not isinstance(value, str) or (value and not _METHOD.fullmatch(value)):
+        raise OptionError(name, value, expected="package.Service/Method")
+    return value
+
+
+def header_key(name: str, value: Any) -> str:
+    """Return *value* as a metadata key; empty: none.
+
+    :raises OptionError: if it is none; the message calls it *name*
+    """
+    if not isinstance(value, str) or (value and not _KEY.fullmatch(value)):
+        raise OptionError(name, value, expected="lower-case letters, digits, _ . -")
+    return value
+
+
+def pairs(name: str, values: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, str], ...]:
+    """Return *values* as metadata that text can be sent as.
+
+    :raises OptionError: if a key or a value cannot be sent; the message calls them *name*
+    """
+    made = []
+    for key, value in values:
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key.endswith("-bin"):
+            raise OptionError(
+                name, key, expected="a key of lower-case letters, digits, _ . -; no -bin"
+            )
+        if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+            raise OptionError(name, value, expected=f"printable ASCII as the value of {key}")
+        made.append((key, value))
+    return tuple(made)
 
 
 def number(name: str, value: Any, *, above: float) -> float:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ from pytest_grpclb._pb import driver_pb2
 from pytest_grpclb.programs.serving import LISTEN_IP
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 CLUSTER_DNS = "GRPCLB_CLUSTER_DNS"
 """The cluster's DNS server, "ip:port": what /etc/resolv.conf is to a pod of a real cluster."""
@@ -62,13 +63,20 @@ def cluster_target(target: str) -> str:
 
     :source: https://github.com/grpc/grpc/blob/master/doc/naming.md
     """
+    return led(target, dns=os.environ.get(CLUSTER_DNS, ""), own=os.environ.get(LISTEN_IP, ""))
+
+
+def led(target: str, *, dns: str, own: str) -> str:
+    """Return *target* with a DNS server as the authority of a ``dns:///`` name.
+
+    :param dns: "ip:port"; empty: the system's own
+    :param own: the address that ``localhost`` stands for; empty: itself
+    """
     if target.startswith(_LOCALHOST):
-        own = os.environ.get(LISTEN_IP, "")
         host = f"[{own}]" if ":" in own else own or "localhost"
         return f"dns:///{host}:{target.removeprefix(_LOCALHOST)}"
-    server = os.environ.get(CLUSTER_DNS, "")
-    if server and target.startswith("dns:///"):
-        return f"dns://{server}/{target.removeprefix('dns:///')}"
+    if dns and target.startswith("dns:///"):
+        return f"dns://{dns}/{target.removeprefix('dns:///')}"
     return target
 
 
@@ -90,18 +98,62 @@ def _options(plan: driver_pb2.Plan) -> list[tuple[str, int | str]]:
     return list(options.items())
 
 
+def open_blocking(plan: driver_pb2.Plan) -> Opened:
+    """Open a channel for blocking calls to the plan's target, which is taken as it is."""
+    return _numbered(lambda: _made(grpc, plan, plan.target, _options(plan)))
+
+
+def open_asyncio(plan: driver_pb2.Plan, *, interceptors: Sequence[Any]) -> Opened:
+    """Open a channel for asyncio calls to the plan's target, which is taken as it is."""
+    return _numbered(
+        lambda: _made(grpc.aio, plan, plan.target, _options(plan), interceptors=interceptors)
+    )
+
+
+def connected(opened: Opened) -> bool:
+    """Tell whether a channel has all the connections that it wants."""
+    if opened.channelz_id is None:
+        return True
+    states = [each.state for each in _channel(0, opened.channelz_id).subchannels]
+    return bool(states) and set(states) == {"READY"}
+
+
+Started = Mapping[int, tuple[str, int]]
+"""By number of a subchannel: the other end's address, and the calls that it was ever given."""
+
+
+def calls_started(channelz_id: int | None) -> Started:
+    """Return how many calls each subchannel of a channel was given so far."""
+    if channelz_id is None:
+        return {}
+    message = _channel(0, channelz_id)
+    return {each.id: (each.address, each.calls_started) for each in message.subchannels}
+
+
 def _open(plan: driver_pb2.Plan, options: list[tuple[str, int | str]]) -> Opened:
+    return _numbered(lambda: _made(grpc.aio, plan, cluster_target(plan.target), options))
+
+
+def _made(
+    module: Any,
+    plan: driver_pb2.Plan,
+    target: str,
+    options: list[tuple[str, int | str]],
+    **more: Any,
+) -> Any:
+    if not plan.HasField("credentials"):
+        return module.insecure_channel(target, options=options, **more)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=plan.credentials.root_certificates or None,
+        private_key=plan.credentials.private_key or None,
+        certificate_chain=plan.credentials.certificate_chain or None,
+    )
+    return module.secure_channel(target, credentials, options=options, **more)
+
+
+def _numbered(make: Callable[[], Any]) -> Opened:
     known = max(_channelz_ids(0), default=0)
-    target = cluster_target(plan.target)
-    if plan.HasField("credentials"):
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=plan.credentials.root_certificates or None,
-            private_key=plan.credentials.private_key or None,
-            certificate_chain=plan.credentials.certificate_chain or None,
-        )
-        channel = grpc.aio.secure_channel(target, credentials, options=options)
-    else:
-        channel = grpc.aio.insecure_channel(target, options=options)
+    channel = make()
     # Python tells no channel's id. Nothing else of this process can have made one meanwhile: the
     # event loop was not left, and the channels that gRPC makes for itself are not top channels.
     new = _channelz_ids(known + 1)

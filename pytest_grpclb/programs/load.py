@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from pytest_grpclb.programs.attribution import Attributor, ways_of
 from pytest_grpclb.programs.columns import Recorder
 from pytest_grpclb.programs.streams import StreamCaller
 
@@ -24,6 +25,8 @@ _WARM_UP_PAUSE_S = 0.02
 
 # Between a failed stream and the one in its place: a client that is as eager as that is no attack.
 _REOPEN_PAUSE_S = 0.1
+# Answers to wait for somebody to be named: of the pods that are ready, one would be among them.
+_UNNAMED_ANSWERS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,37 +46,40 @@ class Caller:
 
     def __init__(self, channels: Sequence[Any], call: driver_pb2.Call) -> None:
         self._methods = [channel.unary_unary(call.method) for channel in channels]
-        self._request = call.request
+        self._requests = tuple(call.requests) or (call.request,)
         self._timeout_s = call.timeout_s
         self._metadata = tuple((entry.key, entry.value) for entry in call.metadata) or None
         self._wait_for_ready = call.wait_for_ready or None
-        self._backend_key = call.backend_key
+        self.attributor = Attributor(ways_of(call))
+        self._answers = frozenset((0, *call.allowed_status))
+
+    def answers(self, code: grpc.StatusCode) -> bool:
+        """Tell whether a call that ended so was answered by the service."""
+        return code.value[0] in self._answers
 
     async def __call__(
-        self, channel: int, *, at_most_s: float = float("inf")
+        self, channel: int, sequence: int, *, at_most_s: float = float("inf")
     ) -> tuple[str | None, grpc.StatusCode, str]:
         """Return who answered a call on *channel*, its status code, and the details of a failure.
 
+        :param sequence: its number, which chooses its request
         :param at_most_s: bounds the call's own timeout
         """
         call = self._methods[channel](
-            self._request,
+            self._requests[sequence % len(self._requests)],
             timeout=min(self._timeout_s, at_most_s),
             metadata=self._metadata,
             wait_for_ready=self._wait_for_ready,
         )
         try:
             code = await call.code()
-            backend = None
-            if self._backend_key:
-                backend = (await call.initial_metadata()).get(self._backend_key)
-                if backend is None:
-                    backend = (await call.trailing_metadata()).get(self._backend_key)
-            details = "" if code is grpc.StatusCode.OK else await call.details()
+            ok = code is grpc.StatusCode.OK
+            backend = await self.attributor.name(call, answered=ok)
+            details = "" if ok else await call.details()
         except asyncio.CancelledError:
             call.cancel()
             raise
-        return backend.hex() if isinstance(backend, bytes) else backend, code, details
+        return backend, code, details
 
 
 class Load:
@@ -113,17 +119,20 @@ class Load:
 
         async def warm(channel: int) -> None:
             nonlocal calls, error
+            unnamed = 0
             while len(seen[channel]) < wanted:
                 left_s = started_s + timeout_s - time.monotonic()
                 if left_s <= 0:
                     return
                 calls += 1
-                backend, code, details = await self._call(channel, at_most_s=left_s)
-                if code is not grpc.StatusCode.OK:
+                backend, code, details = await self._call(channel, calls - 1, at_most_s=left_s)
+                if not self._call.answers(code):
                     error = f"{code.name}: {details}"
                     await asyncio.sleep(_WARM_UP_PAUSE_S)
                 elif backend is not None:
                     seen[channel].add(backend)
+                elif not self._call.attributor.way and (unnamed := unnamed + 1) >= _UNNAMED_ANSWERS:
+                    return  # nothing will ever name anybody: the verdict will say what was tried
 
         if not self._stopping:
             async with asyncio.TaskGroup() as tasks:
@@ -186,7 +195,7 @@ class Load:
         if isinstance(self._call, StreamCaller):
             await self._counted_stream(self._call, sequence, channel, sent_s)
             return
-        backend, code, details = await self._call(channel)
+        backend, code, details = await self._call(channel, sequence)
         self.recorder.record(
             sequence,
             channel,

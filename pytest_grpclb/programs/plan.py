@@ -14,6 +14,8 @@ MAX_IN_FLIGHT = 100_000
 MAX_RATE_PER_S = 1_000_000
 MAX_S = 86_400.0
 MIN_REPORT_INTERVAL_S = 0.001
+MAX_PLAN_BYTES = 64 * 2**20
+"""Requests of their own for many calls; gRPC's own limit is 4 MB."""
 
 _DEFAULT_IN_FLIGHT = 1000
 _DEFAULT_REPORT_INTERVAL_S = 0.05
@@ -45,6 +47,18 @@ def checked(request: driver_pb2.RunRequest) -> driver_pb2.Plan:
     _check_load(plan)
     if plan.call.HasField("stream"):
         _check_stream(plan)
+    return plan
+
+
+def checked_exchange(plan: driver_pb2.Plan) -> driver_pb2.Plan:
+    """Return *plan* if its requests can be sent on one channel.
+
+    :raises PlanError: if a field of it cannot be used
+    """
+    _check_dialling(plan)
+    _check_call(plan.call)
+    if plan.channels != 1:
+        raise PlanError("channels", plan.channels, expected="1")
     return plan
 
 
@@ -96,6 +110,10 @@ def _check_call(call: driver_pb2.Call) -> None:
             )
         if not (entry.value.isascii() and entry.value.isprintable()):
             raise PlanError(f"{where}.value", entry.value, expected="printable ASCII")
+    for index, status in enumerate(call.allowed_status):
+        _within(f"call.allowed_status[{index}]", status, 1, 16)
+    for index, way in enumerate(call.attributions):
+        _check_way(f"call.attributions[{index}]", way)
     if call.backend_key and not _METADATA_KEY.fullmatch(call.backend_key):
         raise PlanError(
             "call.backend_key", call.backend_key, expected="lower-case letters, digits, _ . -"
@@ -135,6 +153,18 @@ def _check_stream(plan: driver_pb2.Plan) -> None:
         )
 
 
+def _check_way(where: str, given: driver_pb2.Attribution) -> None:
+    kind = given.WhichOneof("way")
+    if kind is None:
+        raise PlanError(where, None, expected="header, peer or field")
+    if kind == "header" and not _METADATA_KEY.fullmatch(given.header):
+        raise PlanError(
+            f"{where}.header", given.header, expected="lower-case letters, digits, _ . -"
+        )
+    if kind == "field" and not given.field.numbers:
+        raise PlanError(f"{where}.field.numbers", [], expected="the numbers of 1 field or more")
+
+
 def _check_load(plan: driver_pb2.Plan) -> None:
     load = plan.WhichOneof("load")
     if load is None:
@@ -147,7 +177,8 @@ def _check_load(plan: driver_pb2.Plan) -> None:
         _within("open.max_in_flight", plan.open.max_in_flight, 1, MAX_IN_FLIGHT)
     if plan.HasField("warm_up"):
         _within("warm_up.timeout_s", plan.warm_up.timeout_s, 0.0, MAX_S, unit="s")
-        if plan.warm_up.backends and not plan.call.backend_key:
+        named = plan.call.backend_key or plan.call.attributions
+        if plan.warm_up.backends and not named:
             raise PlanError(
                 "call.backend_key",
                 plan.call.backend_key,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from pytest_grpclb.programs.attribution import Attributor, ways_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -42,9 +44,18 @@ class StreamCaller:
             for channel in channels
         ]
         self._metadata = tuple((entry.key, entry.value) for entry in call.metadata) or None
+        self.attributor = Attributor(ways_of(call))
+
+    def answers(self, code: grpc.StatusCode) -> bool:
+        """Tell whether a stream that ended so was ended well."""
+        return code is grpc.StatusCode.OK
 
     async def __call__(
-        self, channel: int, *, at_most_s: float = float("inf")
+        self,
+        channel: int,
+        sequence: int,  # noqa: ARG002 - every stream sends the same request
+        *,
+        at_most_s: float = float("inf"),
     ) -> tuple[str | None, grpc.StatusCode, str]:
         """Open a stream only to see who answers: return that, its status, and a failure's details.
 
@@ -75,7 +86,7 @@ class StreamCaller:
             *arguments, metadata=self._metadata, wait_for_ready=self._call.wait_for_ready or None
         )
         duration_s = part * self.plan.duration_s or float("inf")
-        stream = _Stream(call, self._call, wait_s=wait_s, duration_s=duration_s)
+        stream = _Stream(call, self._call, self.attributor, wait_s=wait_s, duration_s=duration_s)
         try:
             return await stream.live(opened, stopped)
         finally:
@@ -85,9 +96,15 @@ class StreamCaller:
 
 class _Stream:
     def __init__(
-        self, call: Any, plan: driver_pb2.Call, *, wait_s: float, duration_s: float
+        self,
+        call: Any,
+        plan: driver_pb2.Call,
+        attributor: Attributor,
+        *,
+        wait_s: float,
+        duration_s: float,
     ) -> None:
-        self._call, self._plan = call, plan
+        self._call, self._plan, self._attributor = call, plan, attributor
         self._wait_s, self._duration_s = wait_s, duration_s
         self._backend: str | None = None
         self._answered = False
@@ -109,7 +126,7 @@ class _Stream:
         await self._first_of(metadata, stopping, timeout_s=self._wait_s)
         if metadata.done() and not await self._has_failed():
             self._answered = True
-            self._backend = self._named_in(metadata.result())
+            self._backend = await self._attributor.name(self._call, answered=True, ended=False)
             opened(self._backend)
             self._start(self._read())
             enough = self._start(self._enough.wait())
@@ -137,7 +154,7 @@ class _Stream:
         if by_client and code is grpc.StatusCode.CANCELLED:
             return self._ended(grpc.StatusCode.OK, "")
         if self._backend is None:
-            self._backend = self._named_in(await self._call.trailing_metadata())
+            self._backend = await self._attributor.name(self._call, answered=False)
         details = "" if code is grpc.StatusCode.OK else await self._call.details()
         return self._ended(code, details)
 
@@ -198,8 +215,3 @@ class _Stream:
         task = asyncio.create_task(work)
         self._tasks.append(task)
         return task
-
-    def _named_in(self, metadata: Any) -> str | None:
-        key = self._plan.backend_key
-        backend = metadata.get(key) if key and metadata else None
-        return backend.hex() if isinstance(backend, bytes) else backend

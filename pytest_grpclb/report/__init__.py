@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_grpclb.report.diagnosis import diagnose
+from pytest_grpclb.report.diagnosis import diagnose, name_advice
 from pytest_grpclb.report.streams import ended_streams, stream_table
 from pytest_grpclb.report.summary import bars, format_summary, summary_row
 from pytest_grpclb.report.tables import client_view, failed_calls, pod_name, pod_table, timeline
@@ -17,6 +17,7 @@ __all__ = [
     "format_failure",
     "format_summary",
     "format_verdict_line",
+    "name_advice",
     "pod_name",
     "pod_table",
     "stream_table",

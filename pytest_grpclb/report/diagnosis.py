@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.model import Mechanism, Outcome
-from pytest_grpclb.report.tables import opened_connections, pod_name
-from pytest_grpclb.statistics import count_unnamed, plural
+from pytest_grpclb.report.tables import describe_slow, opened_connections, pod_name
+from pytest_grpclb.statistics import count_unnamed, latencies, plural, slow_backends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_grpclb.model import Backend, Traffic, Verdict
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "name_advice"]
 
 
 def diagnose(traffic: Traffic, verdict: Verdict) -> str:
@@ -33,8 +33,16 @@ def _unnamed(traffic: Traffic, _: Verdict) -> str:
     if not unnamed:
         return ""
     return (
-        f"{plural(unnamed, 'answered call')} did not say which pod answered; let the service send "
-        "its pod's UID in the response metadata key that CallTemplate.backend_key names"
+        f"{plural(unnamed, 'answered call')} did not say which pod answered; {name_advice(traffic)}"
+    )
+
+
+def name_advice(traffic: Traffic) -> str:
+    """Return what was tried to learn who answered, and what to add where nothing helped."""
+    tried = f"tried: {', '.join(traffic.attribution_tried)}; " if traffic.attribution_tried else ""
+    return (
+        f"{tried}let the service send its pod's UID in a response header (--grpclb-backend-key) or "
+        "a field of its reply (--grpclb-backend-field)"
     )
 
 
@@ -235,6 +243,16 @@ def _rebuilt_pickers(traffic: Traffic, _: Verdict) -> str:
     )
 
 
+def _slow(traffic: Traffic, verdict: Verdict) -> str:
+    for slow in slow_backends(latencies(traffic.calls), alpha=traffic.alpha):
+        if verdict.counts.get(slow.backend, 0) * verdict.backends < verdict.calls:
+            return (
+                f"{describe_slow(traffic, slow)}, and what goes by load or latency calls it less; "
+                "look at its log, its limits and its node"
+            )
+    return ""
+
+
 def _unexplained(traffic: Traffic, verdict: Verdict) -> str:
     busiest = max(verdict.counts, key=lambda uid: verdict.counts[uid])
     return (
@@ -257,6 +275,7 @@ _CAUSES: tuple[Callable[[Traffic, Verdict], str], ...] = (
     _not_connected,
     _incomplete_warm_up,
     _rebuilt_pickers,
+    _slow,
     _unexplained,
 )
 

@@ -7,17 +7,20 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.model import CHANGES, UNKNOWN_BACKEND, EventKind
-from pytest_grpclb.statistics import first_answers
+from pytest_grpclb.settings import STATUS_NAMES
+from pytest_grpclb.statistics import first_answers, latencies, percentile, slow_backends
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from pytest_grpclb.model import Backend, Event, Traffic, Verdict
+    from pytest_grpclb.statistics import SlowBackend
 
 __all__ = [
     "STATUS_NAMES",
     "after_event",
     "client_view",
+    "describe_slow",
     "failed_calls",
     "format_table",
     "moment",
@@ -27,27 +30,6 @@ __all__ = [
     "status_name",
     "timeline",
 ]
-
-STATUS_NAMES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""gRPC status codes by number. Source: gRPC documentation, "Status codes"."""
 
 _TIMELINE_LINES = 24
 """A screen's worth; what is left out stands in the middle, where least happens."""
@@ -69,11 +51,16 @@ def pod_name(traffic: Traffic, uid: str) -> str:
 
 
 def pod_table(traffic: Traffic, verdict: Verdict) -> str:
-    """Return one line per pod: what it got of the calls that the verdict is about, and when."""
+    """Return one line per pod: what it got of the calls that the verdict is about, and when.
+
+    Latencies, and statuses other than OK that are allowed, are of all answered calls.
+    """
     first = first_answers(traffic.calls)
     for stream in traffic.streams:
         if stream.opened_s is not None:
             first[stream.backend] = min(first.get(stream.backend, math.inf), stream.opened_s)
+    taken = latencies(traffic.calls)
+    allowed = _allowed_answers(traffic)
     known = {backend.uid: backend for backend in traffic.backends}
     header: tuple[str, ...] = (
         "pod",
@@ -81,6 +68,9 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
         "share",
         "x fair",
         "conns",
+        "p50 ms",
+        "p99 ms",
+        *(status_name(status) for status in allowed),
         "first answer",
         "ready",
         "removed",
@@ -96,6 +86,9 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
                 f"{share:.1%}",
                 _times_fair(share, verdict.fair_shares.get(uid, 1.0 / verdict.backends)),
                 _connections_of(traffic, backend),
+                _milliseconds(taken.get(uid), 0.5),
+                _milliseconds(taken.get(uid), 0.99),
+                *(str(numbers[uid]) for numbers in allowed.values()),
                 moment(traffic, first[uid]) if uid in first else "never",
                 moment(traffic, backend.ready_at_s) if backend else "-",
                 moment(traffic, backend.removed_at_s) if backend else "-",
@@ -103,7 +96,19 @@ def pod_table(traffic: Traffic, verdict: Verdict) -> str:
         )
     if all(row[-1] == "-" for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return format_table(header, rows)
+    slow = slow_backends(taken, alpha=traffic.alpha)
+    return "\n".join(
+        (format_table(header, rows), *(f"slow: {describe_slow(traffic, each)}" for each in slow))
+    )
+
+
+def describe_slow(traffic: Traffic, slow: SlowBackend) -> str:
+    """Say how slow a backend is."""
+    times = f", {slow.median_s / slow.others_s:.1f} times" if slow.others_s else ", more than"
+    return (
+        f"half of the calls to {pod_name(traffic, slow.backend)} took {slow.median_s * 1000:.1f} "
+        f"ms or more{times} the median of the other pods"
+    )
 
 
 def client_view(traffic: Traffic) -> str:
@@ -123,6 +128,8 @@ def client_view(traffic: Traffic) -> str:
         facts["resolved"] = ", ".join(traffic.resolved[:4])
         if len(traffic.resolved) > 4:
             facts["resolved"] += f" and {len(traffic.resolved) - 4} more"
+    if traffic.attribution:
+        facts["who answered"] = f"by {traffic.attribution}"
     rebuilds = traffic.picker_rebuilds
     facts["picker rebuilds"] = "unknown" if rebuilds is None else str(rebuilds)
     width = max(len(name) for name in facts)
@@ -166,7 +173,8 @@ def failed_calls(traffic: Traffic, *, without: Collection[int] = ()) -> str:
     calls = traffic.calls
     by_status: dict[int, list[int]] = {}
     for row, status in enumerate(calls.status):
-        if status and calls.sequence[row] not in without:
+        allowed = not status or status in calls.allowed
+        if not allowed and calls.sequence[row] not in without:
             by_status.setdefault(status, []).append(row)
     details = {failure.sequence: failure.details for failure in reversed(traffic.failures)}
     blocks = []
@@ -221,6 +229,20 @@ def opened_connections(traffic: Traffic) -> int:
 
 def _times_fair(share: float, fair_share: float) -> str:
     return f"{share / fair_share:.2f}" if fair_share else "-"
+
+
+def _milliseconds(taken_s: Sequence[float] | None, fraction: float) -> str:
+    return f"{percentile(taken_s, fraction) * 1000:.1f}" if taken_s else "-"
+
+
+def _allowed_answers(traffic: Traffic) -> dict[int, Counter[str]]:
+    """Return how many answers with a status other than OK each backend gave, by status."""
+    calls = traffic.calls
+    found: dict[int, Counter[str]] = {}
+    for backend, status in zip(calls.backend, calls.status, strict=True):
+        if status in calls.allowed and backend != UNKNOWN_BACKEND:
+            found.setdefault(status, Counter())[calls.identities[backend]] += 1
+    return dict(sorted(found.items()))
 
 
 def _connections_of(traffic: Traffic, backend: Backend | None) -> str:

@@ -11,6 +11,12 @@ from pytest_grpclb.statistics.columns import (
     count_unnamed,
     first_answers,
 )
+from pytest_grpclb.statistics.latency import (
+    SlowBackend,
+    latencies,
+    percentile,
+    slow_backends,
+)
 from pytest_grpclb.statistics.sequential import SkewAlarm, convergence_start
 from pytest_grpclb.statistics.sizing import (
     calls_needed,
@@ -26,6 +32,7 @@ __all__ = [
     "Answer",
     "ChannelPath",
     "SkewAlarm",
+    "SlowBackend",
     "answers",
     "calls_needed",
     "calls_needed_round_robin",
@@ -40,8 +47,11 @@ __all__ = [
     "detectable_skew_round_robin",
     "first_answers",
     "judge_spread",
+    "latencies",
     "lower_tail",
+    "percentile",
     "plural",
     "round_robin_limit",
+    "slow_backends",
     "upper_tail",
 ]

@@ -56,7 +56,7 @@ def answers(calls: Calls) -> Iterator[Answer]:
         strict=True,
     )
     for sequence, channel, sent_s, done_s, backend, status in rows:
-        if status == 0 and backend != UNKNOWN_BACKEND:
+        if backend != UNKNOWN_BACKEND and (status == 0 or status in calls.allowed):
             yield Answer(sequence, channel, sent_s, done_s, calls.identities[backend])
 
 

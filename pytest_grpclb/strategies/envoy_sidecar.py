@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["UPSTREAM_HEADER", "EnvoySidecar"]
 
 UPSTREAM_HEADER = "grpclb-upstream"
-"""Response header by which Envoy names the pod that answered: for ``CallTemplate.backend_key``,
-where the service itself does not say."""
+"""Response header by which Envoy names the pod that answered."""
 
 _PORT = 10000
 
@@ -62,6 +61,7 @@ class EnvoySidecar:
                 ("grpc.default_authority", f"{host}:{service.port}"),
                 *settings.client_arguments(),
             ),
+            upstream_header=UPSTREAM_HEADER,
         )
 
     def timers(self, settings: Settings, *, dns_ttl_s: float) -> Timers:

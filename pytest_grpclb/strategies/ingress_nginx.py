@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.settings import Settings
 
-__all__ = ["BACKEND_SECRET", "INGRESS_SECRET", "IngressNginx"]
+__all__ = ["BACKEND_SECRET", "INGRESS_SECRET", "UPSTREAM_HEADER", "IngressNginx"]
 
 INGRESS_SECRET = "grpclb-ingress-tls"  # noqa: S105 - a name
 BACKEND_SECRET = "grpclb-backend-tls"  # noqa: S105 - a name
 """Made in the backends' namespace where TLS goes end to end; for their pods to mount."""
+
+UPSTREAM_HEADER = "grpclb-upstream"
+"""Response header by which the proxy names the pod that answered, where its controller's ConfigMap
+has it (``add-headers``, with the value ``$upstream_addr``), as the embedded cluster's does."""
 
 # From a change of the endpoints to calls that go by it: ingress-nginx takes over new endpoints in
 # its next round, at most once a second.
@@ -61,6 +65,7 @@ class IngressNginx:
             address=f"dns:///{host}:443",
             arguments=(("grpc.default_authority", host), *settings.client_arguments()),
             through_ingress=True,
+            upstream_header=UPSTREAM_HEADER,
         )
 
     def timers(self, settings: Settings, *, dns_ttl_s: float) -> Timers:  # noqa: ARG002

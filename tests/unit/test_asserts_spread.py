@@ -144,10 +144,43 @@ def test_calls_that_nobody_signed_are_inconclusive() -> None:
     rows.unnamed()
     told = (
         "INCONCLUSIVE: 1 answered call did not say which pod answered; let the service send its "
-        "pod's UID in the response metadata key that CallTemplate.backend_key names"
+        "pod's UID in a response header (--grpclb-backend-key) or a field of its reply "
+        "(--grpclb-backend-field)"
     )
     with pytest.raises(InconclusiveError, match=exactly(told)):
         assert_even_spread(made_traffic(rows))
+
+
+def test_what_was_tried_to_learn_who_answered_is_told() -> None:
+    rows = Rows()
+    rows.unnamed()
+    tried = (
+        "peer of the connection: 10.9.9.9:80 is no pod's address",
+        "response header 'x': absent",
+    )
+    told = (
+        "INCONCLUSIVE: 1 answered call did not say which pod answered; tried: peer of the "
+        "connection: 10.9.9.9:80 is no pod's address, response header 'x': absent; let the service "
+        "send its pod's UID in a response header (--grpclb-backend-key) or a field of its reply "
+        "(--grpclb-backend-field)"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_even_spread(made_traffic(rows, attribution_tried=tried))
+
+
+def test_allowed_failures_are_answers_of_who_gave_them() -> None:
+    traffic = made_traffic("abc" * 300)
+    calls = traffic.calls
+    missing = replace(calls, status=[5] * len(calls), allowed=frozenset({5}))
+    assert assert_even_spread(replace(traffic, calls=missing)).counts == {
+        "a": 300,
+        "b": 300,
+        "c": 300,
+    }
+    with pytest.raises(
+        AssertionError, match=r"^headless: 900 of 900 calls failed\nNOT_FOUND x 900"
+    ):
+        assert_even_spread(replace(traffic, calls=replace(missing, allowed=frozenset())))
 
 
 def test_a_spread_over_one_pod_is_no_question() -> None:

@@ -93,10 +93,10 @@ def test_the_failure_of_a_cluster_ip_in_full() -> None:
         "test: exact binomial per backend, calls as the unit\n"
         "\n"
         "-- pods\n"
-        "pod    calls   share  x fair  conns  first answer     ready\n"
-        "pod-a    584  100.0%    3.00      -      +0.001 s  -1.000 s\n"
-        "pod-b      0    0.0%    0.00      -         never  -1.000 s\n"
-        "pod-c      0    0.0%    0.00      -         never  -1.000 s\n"
+        "pod    calls   share  x fair  conns  p50 ms  p99 ms  first answer     ready\n"
+        "pod-a    584  100.0%    3.00      -     1.0     1.0      +0.001 s  -1.000 s\n"
+        "pod-b      0    0.0%    0.00      -       -       -         never  -1.000 s\n"
+        "pod-c      0    0.0%    0.00      -       -       -         never  -1.000 s\n"
         "\n"
         "-- client\n"
         "target              dns:///greeter.test:50051\n"
@@ -136,12 +136,75 @@ def test_the_pod_table_shows_strangers_removed_pods_and_connections() -> None:
     )
     table = pod_table(traffic, verdict_of({"a": 1, "b": 0, "c": 0, "x": 3}, backends=3))
     assert table == (
-        "pod           calls  share  x fair  conns  first answer     ready    removed\n"
-        "pod-a             1  25.0%    0.75      3      +0.001 s  -1.000 s          -\n"
-        "pod-b             0   0.0%    0.00      1         never         -  +12.500 s\n"
-        "pod-c             0   0.0%    0.00      2         never  -1.000 s          -\n"
-        "x (stranger)      3  75.0%    2.25      -      +0.002 s         -          -"
+        "pod           calls  share  x fair  conns  p50 ms  p99 ms  f"
+        "irst answer     ready    removed\n"
+        "pod-a             1  25.0%    0.75      3     1.0     1.0   "
+        "   +0.001 s  -1.000 s          -\n"
+        "pod-b             0   0.0%    0.00      1       -       -   "
+        "      never         -  +12.500 s\n"
+        "pod-c             0   0.0%    0.00      2       -       -   "
+        "      never  -1.000 s          -\n"
+        "x (stranger)      3  75.0%    2.25      -     1.0     1.0   "
+        "   +0.002 s         -          -"
     )
+
+
+def slow_pod(latency_s: float, *, calls: int = 100) -> Rows:
+    """Return calls of three pods, of which pod-c takes *latency_s* and the others 2 ms."""
+    rows = Rows()
+    for call in range(calls):
+        for pod in "abc":
+            taken_s = latency_s if pod == "c" else 0.002
+            rows.answer(pod, at_s=call / 10, latency_s=taken_s)
+    return rows
+
+
+def test_a_slow_pod_is_named_below_the_table() -> None:
+    traffic = made_traffic(slow_pod(0.05))
+    lines = pod_table(traffic, verdict_of({"a": 100, "b": 100, "c": 100})).splitlines()
+    assert [line.split()[5:7] for line in lines[1:4]] == [
+        ["2.0", "2.0"],
+        ["2.0", "2.0"],
+        ["50.0", "50.0"],
+    ]
+    assert lines[4:] == [
+        "slow: half of the calls to pod-c took 50.0 ms or more, 25.0 times the median of the other "
+        "pods"
+    ]
+
+
+def test_a_slow_pod_that_gets_less_is_the_likely_cause() -> None:
+    fewer = verdict_of({"a": 250, "b": 234, "c": 100})
+    assert diagnose(made_traffic(slow_pod(0.05)), fewer) == (
+        "half of the calls to pod-c took 50.0 ms or more, 25.0 times the median of the other pods, "
+        "and what goes by load or latency calls it less; look at its log, its limits and its node"
+    )
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "calls"),
+    [(0.0039, 100), (0.05, 15)],  # not twice as long; too few calls to be certain
+)
+def test_a_pod_that_is_hardly_slower_is_not_named(latency_s: float, calls: int) -> None:
+    traffic = made_traffic(slow_pod(latency_s, calls=calls))
+    assert len(pod_table(traffic, verdict_of({"a": 1, "b": 1, "c": 1})).splitlines()) == 4
+
+
+def test_allowed_statuses_have_columns_of_their_own() -> None:
+    traffic = made_traffic("abab")
+    calls = replace(traffic.calls, status=[0, 5, 5, 5], allowed=frozenset({5}))
+    table = pod_table(replace(traffic, calls=calls), verdict_of({"a": 2, "b": 2}))
+    assert table == (
+        "pod    calls  share  x fair  conns  p50 ms  p99 ms  NOT_FOUND  first answer     ready\n"
+        "pod-a      2  50.0%    1.00      -     1.0     1.0          1      +0.001 s  -1.000 s\n"
+        "pod-b      2  50.0%    1.00      -     1.0     1.0          2      +0.002 s  -1.000 s"
+    )
+    assert failed_calls(replace(traffic, calls=calls)) == ""
+
+
+def test_how_it_is_known_who_answered_is_told() -> None:
+    told = client_view(made_traffic("abc", attribution="peer of the connection"))
+    assert "who answered     by peer of the connection" in told.splitlines()
 
 
 def test_the_pod_table_measures_weighted_shares_by_their_weights() -> None:
@@ -303,7 +366,7 @@ def test_the_diagnosis_of_calls_that_nobody_signed() -> None:
     rows.unnamed()
     assert diagnose(made_traffic(rows), ALL_ON_ONE) == (
         "1 answered call did not say which pod answered; let the service send its pod's UID in "
-        "the response metadata key that CallTemplate.backend_key names"
+        "a response header (--grpclb-backend-key) or a field of its reply (--grpclb-backend-field)"
     )
 
 

@@ -81,6 +81,7 @@ class Assembly:
         )
         self._server = await _serve_api(api, block.api, access)
         stream, datagrams = listen(block.dns, DNS_PORT, purpose="the cluster's DNS", datagrams=True)
+        self.dns = "{}:{}".format(*datagrams.getsockname())
         self._names = NameServer(Zone(store))
         await self._names.serve(stream, datagrams)
 

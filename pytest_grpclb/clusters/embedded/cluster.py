@@ -57,6 +57,8 @@ class EmbeddedCluster:
         self._directory, self._images, self._blocks = directory, images, blocks
         self._commands_directory = commands_directory or Path.cwd()
         self.context = ""
+        self.dns_address = ""
+        """Its DNS, "ip:port", which answers this process as well."""
         self._ingress: dict[str, tuple[str, int]] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -122,6 +124,7 @@ class EmbeddedCluster:
             raise ClusterStartError(_NAME, reason=told["failed"])
         self.context = told["context"]
         self._ingress = told["ingress"]
+        self.dns_address = told["dns"]
 
     def reach(
         self, namespace: str, pod: str, address: str, port: int

@@ -100,6 +100,7 @@ async def _serve(request: Mapping[str, Any], block: Block, zygote: Zygote) -> No
     _tell(
         kubeconfig=str(assembly.kubeconfig),
         context=assembly.context,
+        dns=assembly.dns,
         ingress={"http": assembly.ingress.http, "https": assembly.ingress.https},
     )
     await over.wait()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_grpclb._pb import driver_pb2
-from pytest_grpclb.programs.plan import PlanError, checked
+from pytest_grpclb.programs.plan import PlanError, checked, checked_exchange
 
 from .conftest import plan_for
 
@@ -71,6 +71,24 @@ def streaming(**stream: Any) -> driver_pb2.Call:
         (
             {"target": ""},
             "target: '' cannot be used; expected a gRPC target, such as dns:///name:port",
+        ),
+        (
+            {"call": call(allowed_status=[17])},
+            "call.allowed_status[0]: 17 cannot be used; expected 1 to 16",
+        ),
+        (
+            {"call": call(attributions=[driver_pb2.Attribution()])},
+            "call.attributions[0]: None cannot be used; expected header, peer or field",
+        ),
+        (
+            {"call": call(attributions=[driver_pb2.Attribution(header="X-Pod")])},
+            "call.attributions[0].header: 'X-Pod' cannot be used; expected lower-case letters, "
+            "digits, _ . -",
+        ),
+        (
+            {"call": call(attributions=[driver_pb2.Attribution(field=driver_pb2.Field())])},
+            "call.attributions[0].field.numbers: [] cannot be used; expected the numbers of 1 "
+            "field or more",
         ),
         ({"channels": 0}, "channels: 0 cannot be used; expected 1 to 1024"),
         ({"channels": 1025}, "channels: 1025 cannot be used; expected 1 to 1024"),
@@ -197,3 +215,12 @@ def test_a_plan_without_a_load_is_refused() -> None:
     with pytest.raises(PlanError) as raised:
         checked(driver_pb2.RunRequest(plan=plan))
     assert str(raised.value) == "load: None cannot be used; expected closed or open"
+
+
+def test_an_exchange_is_of_one_channel_and_needs_no_load() -> None:
+    plan = plan_for(["127.0.0.1:1"], call=call())
+    plan.ClearField("closed")
+    assert checked_exchange(plan) == plan
+    plan.channels = 2
+    with pytest.raises(PlanError, match=r"^channels: 2 cannot be used; expected 1$"):
+        checked_exchange(plan)

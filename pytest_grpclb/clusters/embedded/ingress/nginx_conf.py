@@ -21,6 +21,7 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     ServicePort,
 )
 from pytest_grpclb.clusters.embedded.ingress.endpoints import SERVICE, name_of
+from pytest_grpclb.strategies.ingress_nginx import UPSTREAM_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,6 +197,9 @@ def _server(server: Server, places: Places, *, inner: bool) -> Iterator[str]:
     yield f"        ssl_certificate {keypair};"
     yield f"        ssl_certificate_key {keypair};"
     yield '        set $proxy_upstream_name "-";'
+    # As the ConfigMap of ingress-nginx sets it for all hosts (add-headers). Here and not for all of
+    # http, since nginx forgets the headers of there where a server adds one.
+    yield f"        add_header {UPSTREAM_HEADER} $upstream_addr always;"
     if server.keypair:
         yield "        add_header Strict-Transport-Security $strict_transport_security always;"
     for location in server.locations:
