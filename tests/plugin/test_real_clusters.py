@@ -322,7 +322,7 @@ def names(api: KubeApi) -> set[str]:
 
 
 def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(
-    pytester: pytest.Pytester, stand_ins: StandIns
+    pytester: pytest.Pytester, stand_ins: StandIns, namespaces: Callable[[], set[str]]
 ) -> None:
     pytester.makepyfile(test_it=FAILS)
     options = ["--grpclb-cluster=kind", "--grpclb-replicas=1", "--grpclb-keep=on-failure"]
@@ -335,6 +335,7 @@ def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(
     assert lines[0].startswith("grpclb: kept namespace 'grpclb-")
     assert lines[1].startswith(f"grpclb: kept kind cluster {name!r}")
     assert all(line.endswith(f"delete it with: {command}") for line in lines)
+    assert len(namespaces()) == 1
 
 
 def test_the_nodes_logs_are_saved_before_a_failed_runs_cluster_is_deleted(
