@@ -28,8 +28,6 @@ ITEMS = (
 
 def get_item(request: Any, context: grpc.ServicerContext) -> Any:
     """Return one item; without a SKU, that of the day."""
-    # Says who answers, as many services do for whoever reads their logs.
-    context.send_initial_metadata([("x-served-by", os.environ.get("POD_IP", ""))])
     for sku, name, price_cents in ITEMS:
         if request.sku in {"", sku}:
             return pb.Item(sku=sku, name=name, price_cents=price_cents)

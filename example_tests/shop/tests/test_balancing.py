@@ -15,6 +15,6 @@ def test_items_are_served_evenly(grpclb: Grpclb) -> None:
 
 
 def test_new_pods_get_their_share(grpclb: Grpclb) -> None:
-    with grpclb.traffic(rate=300) as traffic:
+    with grpclb.traffic(rate=1000) as traffic:
         grpclb.scale(5)
         assert_rebalanced(traffic)

@@ -7,12 +7,20 @@ from typing import Any
 
 import pytest
 
+from pytest_grpclb.sources.protocol import Backends
+from pytest_grpclb.workloads import service_of
+
 
 class Shop:
     """The shop's Deployment, without a chart."""
 
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
+
+    def backends(self, _api: Any, _settings: Any, *, namespace: str) -> Backends:
+        manifests = self.manifests(namespace=namespace)
+        service = service_of(manifests, namespace=namespace, source="the shop")
+        return Backends(service=service, manifests=tuple(manifests), replicas=self.replicas)
 
     def manifests(self, *, namespace: str) -> list[dict[str, Any]]:
         labels = {"app": "shop"}
