@@ -9,30 +9,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_grpclb.clusters.artifacts import artifacts_folder
-from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import (
-    Alarm,
-    Backend,
-    CallTemplate,
-    Mechanism,
-    NamedCall,
-    Service,
-    Traffic,
-)
+from pytest_grpclb.launching import given
 from pytest_grpclb.running import RunningTraffic, SkewWatch, end_when_skewed, stream_of
 from pytest_grpclb.statistics import calls_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import grpc
 
-    from pytest_grpclb.calls import CallChanges, Resolver
+    from pytest_grpclb.calls import CallChanges
     from pytest_grpclb.deployment import Deployment
-    from pytest_grpclb.driver import DriverClient, DriverRun
-    from pytest_grpclb.freezing import Freezer
+    from pytest_grpclb.driver import DriverRun
     from pytest_grpclb.ingress import Ingress
+    from pytest_grpclb.launching import Launcher
+    from pytest_grpclb.model import (
+        Alarm,
+        Backend,
+        CallTemplate,
+        NamedCall,
+        Service,
+        Traffic,
+    )
     from pytest_grpclb.recording import ChannelMaker
 
 __all__ = ["Grpclb"]
@@ -51,31 +50,24 @@ class Grpclb:
     def __init__(
         self,
         *,
-        freezer: Freezer,
+        launcher: Launcher,
         deployment: Deployment,
-        driver: DriverClient,
         call: CallTemplate | NamedCall,
         stream: CallTemplate,
-        resolver: Resolver,
         components: Mapping[str, Deployment],
         open_channels: Callable[[], ChannelMaker],
         client: Deployment | None = None,
         ingress: Ingress | None = None,
     ) -> None:
-        self.strategy, self.settings, self.target = (
-            freezer.strategy,
-            freezer.settings,
-            freezer.target,
-        )
+        common = launcher.freezer
+        self.strategy, self.settings, self.target = common.strategy, common.settings, common.target
         self.call = call
         """What is called unless a run is told otherwise."""
         self.stream = stream
         """What is opened unless `streams` is told otherwise."""
-        self._freezer, self._picker, self._resolver = freezer, freezer.picker, resolver
-        self._deployment, self._driver = deployment, driver
+        self._launcher, self._picker, self._deployment = launcher, common.picker, deployment
         self._components, self._client, self._ingress = components, client, ingress
         self._channels = functools.cache(open_channels)
-        self._drives = 0
 
     # --- what runs
 
@@ -214,7 +206,7 @@ class Grpclb:
         :raises CallError: if there is no such method, or the request does not fit it
         :raises DriverError: if the run ends early
         """
-        alpha = self._next_alpha()
+        alpha = self._launcher.next_alpha()
         ready = self.backends()
         watch: SkewWatch | None = None
         if calls is None:
@@ -222,13 +214,12 @@ class Grpclb:
             calls = calls_needed(
                 max(2, len(ready)), alpha=alpha, power=self.settings.power, skew=self.settings.skew
             )
-            watch = self._skew_watch(ready, calls=calls, channels=channels, alpha=alpha)
-        run = self._start(
-            calls=_given("calls", calls, 1),
+            watch = self._launcher.skew_watch(ready, calls=calls, channels=channels, alpha=alpha)
+        run = self._launcher.start(
+            self._changed(call),
+            calls=given("calls", calls, 1),
             channels=channels,
             concurrency=concurrency,
-            changes=call,
-            rate_per_s=None,
             backends=len(ready),
             report_interval_s=_WATCHED_REPORT_S if watch else 0.0,
         )
@@ -244,24 +235,8 @@ class Grpclb:
         except BaseException:
             run.cancel()
             raise
-        traffic = self._freeze(run, time.monotonic(), alpha=alpha, channels=channels)
+        traffic = self._launcher.freeze(run, time.monotonic(), alpha=alpha, channels=channels)
         return replace(traffic, alarm=alarm)
-
-    def _skew_watch(
-        self, ready: Sequence[Backend], *, calls: int, channels: int | None, alpha: float
-    ) -> SkewWatch | None:
-        mechanism = self.strategy.mechanism
-        pickers = _given("channels", channels, self.settings.channels)
-        # Enough connections are judged by how many each pod was given, not by their calls.
-        by_connections = mechanism is Mechanism.CONNECTION and pickers >= calls
-        if len(ready) < 2 or by_connections:
-            return None
-        return SkewWatch(
-            [backend.uid for backend in ready],
-            mechanism=mechanism,
-            channels=max(pickers, self._picker.pickers() or 1),
-            alpha=alpha,
-        )
 
     @contextmanager
     def traffic(
@@ -282,18 +257,16 @@ class Grpclb:
         """
         if not rate > 0:
             raise ValueError(f"rate must be above 0 calls per second, got {rate!r}")
-        alpha = self._next_alpha()
-        run = self._start(
-            calls=0,
+        alpha = self._launcher.next_alpha()
+        run = self._launcher.start(
+            self._changed(call),
             channels=channels,
-            concurrency=None,
-            changes=call,
             rate_per_s=rate,
             backends=len(self.backends()),
         )
 
         def freeze(run: DriverRun, ended_at_s: float | None) -> Traffic:
-            return self._freeze(run, ended_at_s, alpha=alpha, channels=channels)
+            return self._launcher.freeze(run, ended_at_s, alpha=alpha, channels=channels)
 
         running = RunningTraffic(run, freeze)
         try:
@@ -328,25 +301,23 @@ class Grpclb:
         :raises DriverError: if the run ends early
         """
         opened = stream_of(call or self.stream, duration_s=duration_s, messages=messages)
-        alpha = self._next_alpha()
+        alpha = self._launcher.next_alpha()
         ready = len(self.backends())
         if streams is None:
             settings = self.settings
             streams = calls_needed(
                 max(2, ready), alpha=alpha / 2.0, power=settings.power, skew=settings.skew
             )
-        kept_open = _given("streams", streams, 1)
-        run = self._start(
-            calls=0,
+        kept_open = given("streams", streams, 1)
+        run = self._launcher.start(
+            opened,
             channels=channels,
             concurrency=kept_open,
-            rate_per_s=None,
             backends=ready,
-            stream=opened,
         )
 
         def freeze(run: DriverRun, ended_at_s: float | None) -> Traffic:
-            traffic = self._freeze(run, ended_at_s, alpha=alpha, channels=channels)
+            traffic = self._launcher.freeze(run, ended_at_s, alpha=alpha, channels=channels)
             return replace(
                 traffic,
                 streams=run.streams(),
@@ -372,11 +343,11 @@ class Grpclb:
         :raises ChannelError: if the test process cannot reach what they dial: on real clusters
             all but an ingress
         """
-        return self._channels().channel(self._template(), alpha=self._next_alpha())
+        return self._channels().channel(self._template(), alpha=self._launcher.next_alpha())
 
     def aio_channel(self) -> grpc.aio.Channel:
         """Return the same for asyncio stubs, to be made while the event loop runs."""
-        return self._channels().aio_channel(self._template(), alpha=self._next_alpha())
+        return self._channels().aio_channel(self._template(), alpha=self._launcher.next_alpha())
 
     def recorded(self, channel: grpc.Channel | grpc.aio.Channel) -> Traffic:
         """Return the unary calls of such a channel that have ended, for the assertions.
@@ -386,73 +357,9 @@ class Grpclb:
         return self._channels().recorded(channel)
 
     def _template(self) -> CallTemplate:
-        return self._resolver.template(self.call, calls=1)
+        return self._launcher.resolver.template(self.call, calls=1)
 
-    def _start(
-        self,
-        *,
-        calls: int,
-        channels: int | None,
-        concurrency: int | None,
-        changes: CallChanges | None = None,
-        rate_per_s: float | None,
-        backends: int,
-        report_interval_s: float = 0.0,
-        stream: CallTemplate | None = None,
-    ) -> DriverRun:
-        settings = self.settings
+    def _changed(self, changes: CallChanges) -> CallTemplate | NamedCall:
         from pytest_grpclb.calls import changed
 
-        call = stream or self._resolver.template(changed(self.call, changes or {}), calls=calls)
-        self._picker.settle(self.backends)
-        from pytest_grpclb.driver import Plan
-
-        plan = Plan(
-            target=self.target,
-            call=call,
-            pods=tuple(each.address for each in self.backends() if each.address),
-            channels=_given("channels", channels, settings.channels),
-            concurrency=_given("concurrency", concurrency, settings.concurrency),
-            rate_per_s=rate_per_s,
-            calls=calls,
-            warm_up_backends=self.strategy.warm_up_backends(backends),
-            report_interval_s=report_interval_s,
-        )
-        run = self._driver.start(plan)
-        if run.warm_up_error and not any(run.warm_up_seen):
-            run.cancel()
-            raise DriverError(
-                f"no call to {self.target.address} was answered during warm-up; the last one "
-                f"failed with {run.warm_up_error}\n{self._deployment.describe()}"
-            )
-        return run
-
-    def _freeze(
-        self, run: DriverRun, ended_at_s: float | None, *, alpha: float, channels: int | None
-    ) -> Traffic:
-        attribution, tried = run.attributed
-        return self._freezer.traffic(
-            run.calls(),
-            run.client_view(),
-            started_at_s=run.started_at_s,
-            ended_at_s=ended_at_s,
-            alpha=alpha,
-            channels=self.settings.channels if channels is None else channels,
-            failures=run.failures(),
-            attribution=attribution,
-            attribution_tried=tried,
-            warm_up_seen=run.warm_up_seen,
-        )
-
-    def _next_alpha(self) -> float:
-        """Return this run's share of the test's alpha: 1/2, 1/6, 1/12 and so on, 1 in all."""
-        self._drives += 1
-        return self.settings.alpha / (self._drives * (self._drives + 1))
-
-
-def _given(name: str, value: int | None, default: int) -> int:
-    if value is None:
-        return default
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value}")
-    return value
+        return changed(self.call, changes)

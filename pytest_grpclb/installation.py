@@ -11,6 +11,7 @@ from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
 from pytest_grpclb.freezing import Freezer
 from pytest_grpclb.handle import Grpclb
+from pytest_grpclb.launching import Launcher
 from pytest_grpclb.lending import lent, resized
 from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
@@ -180,12 +181,10 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         observer=observer,
     )
     return Grpclb(
-        freezer=freezer,
+        launcher=Launcher(freezer=freezer, deployment=deployment, driver=driver, resolver=resolver),
         deployment=deployment,
-        driver=driver,
         call=sent if isinstance(call, CallTemplate) else call,
         stream=stream or sent,
-        resolver=resolver,
         components=others,
         open_channels=functools.partial(_channel_maker, freezer, cluster, deployment, client),
         client=client,

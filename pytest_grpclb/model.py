@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_grpclb.templates import DEFAULT_BACKEND_KEY, CallKind, CallTemplate, NamedCall
 from pytest_grpclb.verdicts import Alarm, Outcome, Rebalance, Verdict
 
 __all__ = [
     "CHANGES",
+    "DEFAULT_BACKEND_KEY",
     "Alarm",
     "Backend",
     "CallKind",
@@ -42,9 +44,6 @@ __all__ = [
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as the API takes it: JSON values only."""
-
-DEFAULT_BACKEND_KEY = "grpclb-backend"
-"""Response metadata key by which a service names its pod if it does so for this plugin."""
 
 UNKNOWN_BACKEND = -1
 """In the backend column: the call failed, or nothing named who answered it."""
@@ -97,65 +96,6 @@ class Target:
     certificate_pem: bytes = field(default=b"", repr=False)
     """The client's own certificate, with those that lead to who vouches for it; empty: none."""
     key_pem: bytes = field(default=b"", repr=False)
-
-
-class CallKind(enum.Enum):
-    """Who sends how many messages in a call.
-
-    :source: gRPC, "Core concepts, architecture and lifecycle"
-    """
-
-    UNARY = "unary"
-    SERVER_STREAMING = "server streaming"
-    BIDIRECTIONAL_STREAMING = "bidirectional streaming"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallTemplate:
-    """One call: a method name and request bytes."""
-
-    method: str
-    request: bytes = b""
-    timeout_s: float = 10.0
-    metadata: tuple[tuple[str, str], ...] = ()
-    backend_key: str = DEFAULT_BACKEND_KEY
-    """Response metadata key that names the pod that answered: by its UID, or its address with or
-    without a port, as proxies tell it. Of use where neither a proxy nor the connection tells."""
-    kind: CallKind = CallKind.UNARY
-    message_interval_s: float | None = None
-    """Bidirectional streaming: between two messages that the client sends, each of them the
-    request; None: it sends one only."""
-    messages: int | None = None
-    """A stream ends after so many: sent, if it is bidirectional, else received; None: not so."""
-    duration_s: float | None = None
-    """A stream ends so long after its first answer; None: not so."""
-    requests: tuple[bytes, ...] = ()
-    """Of their own for so many calls, by sequence number, then again from the first; empty: all
-    send ``request``."""
-    allowed_status: tuple[int, ...] = ()
-    """gRPC status codes beside OK that are answers of the service, and no failures."""
-    backend_field: tuple[int, ...] = ()
-    """Numbers of the fields that lead to the one of the reply that names the pod; empty: none."""
-    backend_field_name: str = ""
-    """The same for people: "pod.uid"."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedCall:
-    """One unary call as people write it: its request becomes bytes when its types are known."""
-
-    method: str
-    """package.Service/Method"""
-    request: Any = None
-    """A JSON object, a message, bytes, or a function that makes one of these of a call's sequence
-    number; None: empty."""
-    timeout_s: float = 10.0
-    metadata: tuple[tuple[str, str], ...] = ()
-    allowed_status: tuple[int, ...] = ()
-    backend_key: str = ""
-    """As in `CallTemplate`; empty: as there."""
-    backend_field: str = ""
-    """Field of the reply that names the pod, such as "pod.uid"; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

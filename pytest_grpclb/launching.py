@@ -1,0 +1,137 @@
+"""Starts the runs of one test on its driver, and makes traffic of what they have sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_grpclb.errors import DriverError
+from pytest_grpclb.model import CallTemplate, Mechanism
+from pytest_grpclb.running import SkewWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_grpclb.calls import Resolver
+    from pytest_grpclb.deployment import Deployment
+    from pytest_grpclb.driver import DriverClient, DriverRun
+    from pytest_grpclb.freezing import Freezer
+    from pytest_grpclb.model import Backend, NamedCall, Traffic
+
+__all__ = ["Launcher", "given"]
+
+
+class Launcher:
+    """All that the runs of one test have in common, down to the error rate that they share."""
+
+    def __init__(
+        self,
+        *,
+        freezer: Freezer,
+        deployment: Deployment,
+        driver: DriverClient,
+        resolver: Resolver,
+    ) -> None:
+        self.freezer, self.resolver = freezer, resolver
+        self._deployment, self._driver = deployment, driver
+        self._runs = 0
+
+    def next_alpha(self) -> float:
+        """Return the next run's share of the test's alpha: 1/2, 1/6, 1/12 and so on, 1 in all."""
+        self._runs += 1
+        return self.freezer.settings.alpha / (self._runs * (self._runs + 1))
+
+    def start(
+        self,
+        call: CallTemplate | NamedCall,
+        *,
+        backends: int,
+        channels: int | None,
+        calls: int = 0,
+        concurrency: int | None = None,
+        rate_per_s: float | None = None,
+        report_interval_s: float = 0.0,
+    ) -> DriverRun:
+        """Start a run, and return when its counting has begun.
+
+        :param backends: how many are ready
+        :param channels: None: as many as the test's settings say; so ``concurrency``
+        :param calls: counted calls; 0: until stopped
+        :param rate_per_s: calls per second; None: as many as ``concurrency`` at a time
+        :raises ValueError: if a number is below 1
+        :raises CallError: if there is no such method, or the request does not fit it
+        :raises DriverError: if it does not start, or no call is answered
+        """
+        freezer, settings = self.freezer, self.freezer.settings
+        template = self.resolver.template(call, calls=calls)
+        freezer.picker.settle(self._deployment.backends)
+        from pytest_grpclb.driver import Plan
+
+        plan = Plan(
+            target=freezer.target,
+            call=template,
+            pods=tuple(each.address for each in self._deployment.backends() if each.address),
+            channels=given("channels", channels, settings.channels),
+            concurrency=given("concurrency", concurrency, settings.concurrency),
+            rate_per_s=rate_per_s,
+            calls=calls,
+            warm_up_backends=freezer.strategy.warm_up_backends(backends),
+            report_interval_s=report_interval_s,
+        )
+        run = self._driver.start(plan)
+        if run.warm_up_error and not any(run.warm_up_seen):
+            run.cancel()
+            raise DriverError(
+                f"no call to {freezer.target.address} was answered during warm-up; the last one "
+                f"failed with {run.warm_up_error}\n{self._deployment.describe()}"
+            )
+        return run
+
+    def freeze(
+        self, run: DriverRun, ended_at_s: float | None, *, alpha: float, channels: int | None
+    ) -> Traffic:
+        """Return the traffic of a run so far.
+
+        :param ended_at_s: None: it goes on
+        """
+        attribution, tried = run.attributed
+        return self.freezer.traffic(
+            run.calls(),
+            run.client_view(),
+            started_at_s=run.started_at_s,
+            ended_at_s=ended_at_s,
+            alpha=alpha,
+            channels=self.freezer.settings.channels if channels is None else channels,
+            failures=run.failures(),
+            attribution=attribution,
+            attribution_tried=tried,
+            warm_up_seen=run.warm_up_seen,
+        )
+
+    def skew_watch(
+        self, ready: Sequence[Backend], *, calls: int, channels: int | None, alpha: float
+    ) -> SkewWatch | None:
+        """Return a watch over a run of *calls* calls; None: it could not say anything early."""
+        mechanism = self.freezer.strategy.mechanism
+        pickers = given("channels", channels, self.freezer.settings.channels)
+        # Enough connections are judged by how many each pod was given, not by their calls.
+        by_connections = mechanism is Mechanism.CONNECTION and pickers >= calls
+        if len(ready) < 2 or by_connections:
+            return None
+        return SkewWatch(
+            [backend.uid for backend in ready],
+            mechanism=mechanism,
+            channels=max(pickers, self.freezer.picker.pickers() or 1),
+            alpha=alpha,
+        )
+
+
+def given(name: str, value: int | None, default: int) -> int:
+    """Return *value*, or *default* where it is None.
+
+    :raises ValueError: if it is below 1
+    """
+    if value is None:
+        return default
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value}")
+    return value
