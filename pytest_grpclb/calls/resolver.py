@@ -11,7 +11,7 @@ from pytest_grpclb.calls.encoding import encode, field_numbers
 from pytest_grpclb.calls.names import full_name
 from pytest_grpclb.calls.reflection import reflected
 from pytest_grpclb.calls.types import types_of_files
-from pytest_grpclb.errors import CallError
+from pytest_grpclb.errors import CallError, TypesError
 from pytest_grpclb.model import DEFAULT_BACKEND_KEY, CallTemplate, NamedCall
 from pytest_grpclb.settings import status_codes
 
@@ -123,7 +123,13 @@ class Resolver:
         )
         if isinstance(call.request, bytes) and not call.backend_field:
             return replace(template, request=call.request)
-        types = self._types_of(call.method)
+        try:
+            types = self._types_of(call.method)
+        except TypesError:
+            # An empty request is the same in every type.
+            if not self.source.empty or call.request or call.backend_field:
+                raise
+            return template
         method = descriptor_pb2.MethodDescriptorProto()
         types.method(call.method).CopyToProto(method)  # older descriptors lack what it says
         for side, message in (("client", "requests"), ("server", "replies")):

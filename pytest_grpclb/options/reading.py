@@ -200,7 +200,8 @@ def _request(text: str, root: Path) -> Any:
 
 
 def _types(given: Mapping[str, Any], root: Path) -> TypeSource:
-    protos = tuple(root / name for name in _split(given["protos"]))
+    path = tuple(root / name for name in _split(given["proto-path"]))
+    protos = tuple(_proto(name, root, path) for name in _split(given["protos"]))
     descriptor_set = root / given["descriptor-set"] if given["descriptor-set"] else None
     if protos and descriptor_set:
         raise OptionError(
@@ -208,8 +209,13 @@ def _types(given: Mapping[str, Any], root: Path) -> TypeSource:
             given["descriptor-set"],
             expected="it, or --grpclb-protos, and not both",
         )
-    path = tuple(root / name for name in _split(given["proto-path"]))
     return TypeSource(protos=protos, proto_path=path or (root,), descriptor_set=descriptor_set)
+
+
+def _proto(name: str, root: Path, path: Sequence[Path]) -> Path:
+    """Return where a file is: below *root*, or, as protoc has it, below a folder of *path*."""
+    places = [root / name, *(folder / name for folder in path)]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _split(texts: Sequence[str], at: str = r"[,\n]") -> list[str]:

@@ -603,7 +603,7 @@ def test_scaling_up_and_down_fails_no_call(installed: Callable[..., Grpclb]) -> 
 
 def following(grpclb: Grpclb) -> None:
     """Wait until the ingress calls just the pods that are ready."""
-    ready = {backend.uid for backend in grpclb.backends()}
+    ready = {f"{backend.address}:{grpclb.service.port}" for backend in grpclb.backends()}
     wait_until(
         lambda: {grpclb.ingress.answer().backend for _ in range(2 * len(ready) + 1)} == ready
     )

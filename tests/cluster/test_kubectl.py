@@ -327,8 +327,8 @@ def test_a_bad_manifest_is_refused_by_name(
 
 
 def test_what_is_not_there_is_said_in_so_many_words(web: Kubectl) -> None:
-    done = web.try_("get", "statefulsets")
-    assert 'the server doesn\'t have a resource type "statefulsets"' in done.stderr
+    done = web.try_("get", "daemonsets")
+    assert 'the server doesn\'t have a resource type "daemonsets"' in done.stderr
     done = web.try_("exec", "deployment/web", "--", "true")
     assert 'the embedded cluster does not know "pods/exec"' in done.stderr
     assert web.try_("get", "pod", "none").stderr == (

@@ -159,3 +159,16 @@ def test_a_server_that_cannot_be_asked_is_told() -> None:
     )
     with pytest.raises(TypesError, match=f"^{escape(told)}$"):
         reflected("a.B/C", lambda _method, _requests: ([], 14, "refused"))
+
+
+def test_an_empty_request_needs_no_types_where_the_service_does_not_tell_them() -> None:
+    def without_reflection(_method: str, _requests: object) -> tuple[list[bytes], int, str]:
+        return [], 12, "unknown service"
+
+    resolver = Resolver(source=TypeSource(), exchange=without_reflection)
+    empty = NamedCall(method=GET.method)
+    assert resolver.template(empty) == CallTemplate(method="/shop.v1.Catalog/GetItem")
+    with pytest.raises(TypesError, match=r"^types by server reflection: the service does not have"):
+        resolver.template(GET)
+    with pytest.raises(TypesError, match=r"^types by server reflection: the service does not have"):
+        resolver.template(NamedCall(method=GET.method, backend_field="pod.uid"))
