@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HookNotRunWarning", "charts_directory", "render"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _PROGRAM_TIMEOUT_S = 60.0
 """Rendering takes some 0.1 s; what takes a minute waits for something that will not come."""
 

@@ -25,6 +25,8 @@ __all__ = [
     "temporary_namespace",
 ]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _SAVED_LINES = 10_000
 _LOOK_S = 1.0
 """How long pods are waited for before one looks why they are not ready."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningCluster"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 OPTIONS = pytest.StashKey[Options]()
 PROVIDER: pytest.StashKey[Provider] = pytest.StashKey()
 STRATEGIES: pytest.StashKey[Mapping[str, Strategy]] = pytest.StashKey()

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Grpclb"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _WATCHED_REPORT_S = 0.005
 """A run that may end early is told of this often: some twenty calls decide, at a few thousand a
 second."""

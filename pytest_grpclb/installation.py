@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["install"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _RELEASE = "grpclb"
 """Helm release name of the strategy chart; each test has a namespace of its own."""
 _REFLECTION = TypeSource()

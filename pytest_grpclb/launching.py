@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Launcher", "given"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 class Launcher:
     """All that the runs of one test have in common, down to the error rate that they share."""

@@ -26,6 +26,7 @@ from pytest_grpclb.statistics import (
     calls_proving_absence,
     convergence_start,
     count_interval,
+    count_unnamed,
     judge_spread,
 )
 
@@ -191,8 +192,8 @@ class Look:
     @property
     def complete(self) -> bool:
         """Whether more calls would change nothing."""
-        failed = self.traffic.calls.failed()
-        if self.late or self.stale or failed > len(self.excused):
+        calls = self.traffic.calls
+        if self.late or self.stale or calls.failed() > len(self.excused) or count_unnamed(calls):
             return True
         return self.judged_from_s is not None and self._has_enough(self.judged_from_s)
 

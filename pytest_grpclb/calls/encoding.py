@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "field_numbers"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _TYPES = {
     1: "double",
     2: "float",
@@ -69,7 +71,7 @@ def encode(types: Types, method: str, request: Any) -> bytes:
         path, what, advice = _trouble(types, wanted, request, error)
         raise CallError(
             method, what=f"request: {path or 'as a whole'}: {what}", advice=advice
-        ) from error
+        ) from None  # its words are in these
     return encoded
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["full_name", "near", "split_name"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _NAME = re.compile(r"/?([A-Za-z_][\w.]*)/([A-Za-z_]\w*)")
 
 

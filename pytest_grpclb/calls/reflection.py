@@ -13,6 +13,8 @@ from pytest_grpclb.errors import CallError, TypesError
 
 __all__ = ["Exchange", "reflected"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 Exchange = Callable[[str, Sequence[bytes]], tuple[list[bytes], int, str]]
 """Sends each request on a stream; returns the answers, the last one's status code, its details."""
 

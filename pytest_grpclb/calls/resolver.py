@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH", "PROVISIONAL_CALL", "CallChanges", "Resolver", "changed"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 BATCH = 1000
 """Requests that a factory makes beforehand; calls beyond that many send them again, in turn. Each
 run is given them in one message, so that the driver need not know how they are made."""

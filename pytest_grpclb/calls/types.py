@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Types", "missing_imports", "types_of_files", "well_known"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _WELL_KNOWN = "google/protobuf/"
 
 

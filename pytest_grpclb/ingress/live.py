@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ingress"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _INGRESSES = Resource("networking.k8s.io/v1", "ingresses", namespaced=True)
 _CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
 _SERVICES = Resource("v1", "services", namespaced=True)

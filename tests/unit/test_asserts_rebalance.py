@@ -538,3 +538,19 @@ def test_calls_may_fail_after_a_kill_until_others_can_be_known() -> None:
     assert kill_window_of(told_by_dns) == 1.0 + 0.25
     pushed = Timers(connection_age_s=None, min_resolution_interval_s=0.25, push_s=0.75)
     assert kill_window_of(pushed) == 1.0 + 0.75
+
+
+def test_traffic_that_nobody_can_attribute_is_not_waited_for_endlessly() -> None:
+    class Unnamed(SimulatedTraffic):
+        def wait(self, timeout_s: float) -> None:
+            self.time_s += timeout_s
+            assert self.time_s < 60, "it is waited for endlessly"
+            while (at_s := len(self.rows.rows) / self.rate) < self.time_s:
+                self.rows.unnamed(at_s=at_s)
+
+    live = Unnamed(lambda _channel, _at_s: "a", backends=(*pods(3), *NEW), events=(SCALED,))
+    live.wait(1.3)  # by then the new pods are ready
+    told = r"did not say which pod answered"
+    with pytest.raises(InconclusiveError, match=told):
+        assert_rebalanced(live)
+    assert live.time_s == pytest.approx(1.3, abs=0.3)  # the first look says it
