@@ -113,15 +113,15 @@ class Deployment:
             )
 
         began_s = time.monotonic()
-        in_time, hint = False, None
-        while not in_time and (left_s := began_s + self._ready_timeout_s - time.monotonic()) > 0:
+        hint = None
+        while (left_s := began_s + self._ready_timeout_s - time.monotonic()) > 0:
             in_time = self.watch.wait_for(done, timeout_s=min(left_s, _LOOK_S))
-            hint = None if in_time else self._hint()
-            if hint is not None and hint.hopeless:
+            if in_time and not any(_hopeless(pod) for pod in self.watch.pods()):
+                return
+            hint = self._hint()
+            if in_time or (hint is not None and hint.hopeless):
                 break
         pods = self.watch.pods()
-        if in_time and not any(_hopeless(pod) for pod in pods):
-            return
         raise NotReadyError(
             self.service.deployment,
             ready=sum(pod.serves for pod in pods),

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["Hint", "hint_of"]
 
 _NEVER_STARTS = frozenset({"ContainerCannotRun", "StartError"})
+_NO_IMAGE = {
+    "ErrImageNeverPull": True,
+    "InvalidImageName": True,
+    "ErrImagePull": False,
+    "ImagePullBackOff": False,
+}
+"""Reasons of waiting containers, and whether no time mends them."""
 _PORT_TAKEN = re.compile(r"(?i)address (is )?already in use|failed to bind|eaddrinuse|\bbind: ")
 """As gRPC's C core, the Go and Java runtimes, Node and libc say it."""
 _LISTENING = (
@@ -69,6 +76,14 @@ def _of_statuses(
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses") or ():
             name = status["name"]
+            waiting = (status.get("state") or {}).get("waiting") or {}
+            if waiting.get("reason") in _NO_IMAGE:
+                yield Hint(
+                    text=f"the image of the container {name!r} cannot be had: "
+                    f"{waiting.get('message') or waiting['reason']}",
+                    hopeless=_NO_IMAGE[waiting["reason"]],
+                )
+                continue
             ended = [
                 found
                 for state in ("state", "lastState")
@@ -86,8 +101,9 @@ def _of_statuses(
                 )
                 continue
             starts = status.get("restartCount", 0)
-            why = "its last words are below"
-            if _PORT_TAKEN.search(last_words(pod["metadata"]["name"], name)):
+            words = last_words(pod["metadata"]["name"], name)
+            why = "its last words are below" if words.strip() else "it has written nothing"
+            if _PORT_TAKEN.search(words):
                 why = f"its port is taken; {_LISTENING}"
             yield Hint(
                 text=f"the process of the container {name!r} ends by itself (exit code {code}): "
@@ -109,6 +125,12 @@ def _of_events(events: Sequence[Mapping[str, Any]]) -> Iterator[Hint]:
         yield Hint(
             text=f"the service listens on all addresses; {_LISTENING}",
             hopeless=True,
+        )
+    if 'responded with "NOT_SERVING"' in text:
+        yield Hint(
+            text="its health service answers NOT_SERVING: the service itself holds back; see its "
+            "log, or raise --grpclb-ready-timeout if it starts slowly",
+            hopeless=False,
         )
     for message in unhealthy:
         refused = _REFUSED.search(message)

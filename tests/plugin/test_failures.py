@@ -76,8 +76,15 @@ def run(pytester: pytest.Pytester, *arguments: str, image: str = "") -> pytest.R
 
 
 def errors(result: pytest.RunResult) -> str:
-    """Return the lines that pytest marks as the exception's text."""
-    return "\n".join(line[1:].strip() for line in result.stdout.lines if line.startswith("E  "))
+    """Return the lines of the exception's text: pytest marks all of them, or the first one only."""
+    lines: list[str] = []
+    inside = False
+    for line in result.stdout.lines:
+        marked = line.startswith("E  ")
+        inside = marked or (inside and line.startswith("    "))
+        if inside:
+            lines.append(line[marked:].strip())
+    return "\n".join(lines)
 
 
 def test_a_command_that_exits_at_once_is_shown_with_its_exit_code_and_last_words(

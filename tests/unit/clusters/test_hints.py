@@ -71,3 +71,30 @@ def test_a_shared_port_comes_before_the_crashes_that_it_causes() -> None:
     hint = hint_of([ended(1, 5)], [event("", reason="SharedPort")], crashes_allowed=1)
     assert hint is not None
     assert hint.text.startswith("the service listens on all addresses; ")
+
+
+def test_an_image_that_cannot_be_had_is_told_with_the_kubelets_words() -> None:
+    for reason, hopeless in (("ErrImageNeverPull", True), ("ImagePullBackOff", False)):
+        waiting = {"reason": reason, "message": "Back-off pulling image 'shop:1'"}
+        assert hint_of([pod(state={"waiting": waiting})], []) == Hint(
+            text="the image of the container 'main' cannot be had: Back-off pulling image 'shop:1'",
+            hopeless=hopeless,
+        )
+
+
+def test_a_service_that_says_it_does_not_serve_is_told() -> None:
+    message = 'Readiness probe failed: service unhealthy (responded with "NOT_SERVING")'
+    assert hint_of([pod()], [event(message)]) == Hint(
+        text="its health service answers NOT_SERVING: the service itself holds back; see its log, "
+        "or raise --grpclb-ready-timeout if it starts slowly",
+        hopeless=False,
+    )
+
+
+def test_a_process_that_ends_in_silence_has_no_last_words() -> None:
+    hint = hint_of([ended(0, 2)], [], crashes_allowed=2)
+    assert hint == Hint(
+        text="the process of the container 'main' ends by itself (exit code 0): it has written "
+        "nothing",
+        hopeless=True,
+    )
