@@ -136,12 +136,17 @@ def well_known(name: str) -> descriptor_pb2.FileDescriptorProto | None:
     """Return a file that comes with protobuf itself, by its name; None: it is no such."""
     if not name.startswith(_WELL_KNOWN):
         return None
-    try:
-        module = importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
-    except ImportError:
-        return None
     file = descriptor_pb2.FileDescriptorProto()
-    module.DESCRIPTOR.CopyToProto(file)
+    try:
+        # First the pool: of a file that is in it, protobuf 4.21 cannot import the module any more.
+        found = descriptor_pool.Default().FindFileByName(name)
+    except KeyError:
+        try:
+            module = importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
+        except ImportError:
+            return None
+        found = module.DESCRIPTOR
+    found.CopyToProto(file)
     return file
 
 

@@ -127,7 +127,9 @@ class Load:
                 calls += 1
                 backend, code, details = await self._call(channel, calls - 1, at_most_s=left_s)
                 if not self._call.answers(code):
-                    error = f"{code.name}: {details}"
+                    # The last call is cut short by the end of warm-up: what others said tells more.
+                    if not error or code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                        error = f"{code.name}: {details}"
                     await asyncio.sleep(_WARM_UP_PAUSE_S)
                 elif backend is not None:
                     seen[channel].add(backend)
