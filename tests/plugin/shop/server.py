@@ -16,7 +16,12 @@ from typing import Any
 
 import grpc
 import grpc_tools.protoc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import (  # what the types import: generated code imports it as well
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    message_factory,
+)
 
 SERVICE = "shop.v1.Catalog"
 FILE = "shop.proto"
@@ -31,6 +36,8 @@ def register(scratch: Path) -> None:
     files = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes())
     made.unlink()
     for file in files.file:
+        if file.name == duration_pb2.DESCRIPTOR.name:
+            continue
         descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
 
 
