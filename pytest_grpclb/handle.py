@@ -42,7 +42,7 @@ _WATCHED_REPORT_S = 0.005
 """A run that may end early is told of this often: some twenty calls decide, at a few thousand a
 second."""
 
-_OPENING_S = 5.0
+_OPENING_S = 2.0
 """By then streams are answered whose connections warm-up has made, or they wait in a queue."""
 
 

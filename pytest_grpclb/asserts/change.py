@@ -311,8 +311,7 @@ class Look:
         tail = self.alpha / (2 * pods)
         size = calls_proving_absence(pods, alpha=tail)
         lowest, highest = count_interval(size, 1.0 / pods, tail=tail)
-        starts = range(0, len(self.calls) - size + 1, size)
-        even = []
+        even, starts = [], range(0, len(self.calls) - size + 1, size)
         for start in starts:
             counts = Counter(answer.backend for answer in self.calls[start : start + size])
             shares = [counts[backend.uid] for backend in self.change.current]
