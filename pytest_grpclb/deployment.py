@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.describing import describe_pods
-from pytest_grpclb.clusters.hints import Hint, hint_of
+from pytest_grpclb.clusters.hints import HOPELESS_WAITS, Hint, hint_of
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, PODS, STATEFULSETS, KubeApi
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.clusters.pods import PodState, PodWatch
@@ -30,8 +30,6 @@ __tracebackhide__ = True  # what an error says is for people; these frames are n
 _SAVED_LINES = 10_000
 _LOOK_S = 1.0
 """How long pods are waited for before one looks why they are not ready."""
-_HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
-"""Reasons of waiting containers that no time mends; others may pass: they get the whole timeout."""
 
 
 @contextmanager
@@ -328,6 +326,6 @@ class Deployment:
 
 def _hopeless(pod: PodState) -> bool:
     return any(
-        status.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS
+        status.get("state", {}).get("waiting", {}).get("reason") in HOPELESS_WAITS
         for status in pod.manifest.get("status", {}).get("containerStatuses", ())
     )

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Hint", "hint_of"]
+__all__ = ["HOPELESS_WAITS", "Hint", "hint_of"]
 
 _NEVER_STARTS = frozenset({"ContainerCannotRun", "StartError"})
-_NO_IMAGE = {
-    "ErrImageNeverPull": True,
-    "InvalidImageName": True,
-    "ErrImagePull": False,
-    "ImagePullBackOff": False,
-}
-"""Reasons of waiting containers, and whether no time mends them."""
+HOPELESS_WAITS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
+"""Reasons of waiting containers that no time mends; others may pass: they get the whole timeout."""
+_NO_IMAGE = HOPELESS_WAITS | {"ErrImagePull", "ImagePullBackOff"}
 _PORT_TAKEN = re.compile(r"(?i)address (is )?already in use|failed to bind|eaddrinuse|\bbind: ")
 """As gRPC's C core, the Go and Java runtimes, Node and libc say it."""
 _LISTENING = (
@@ -81,7 +77,7 @@ def _of_statuses(
                 yield Hint(
                     text=f"the image of the container {name!r} cannot be had: "
                     f"{waiting.get('message') or waiting['reason']}",
-                    hopeless=_NO_IMAGE[waiting["reason"]],
+                    hopeless=waiting["reason"] in HOPELESS_WAITS,
                 )
                 continue
             ended = [
