@@ -262,18 +262,20 @@ def _connections(report: pb.ChannelReport) -> tuple[Connection, ...]:
     )
 
 
+def _check_lengths(what: str, message: object, names: tuple[str, ...]) -> None:
+    lengths = {name: len(getattr(message, name)) for name in names}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise NonsenseError(f"{what} differ in length: {told}")
+
+
 def _check_columns(message: pb.Columns, *, known: int) -> None:
     """Raise unless every call has all its columns, a backend that was named, and took time.
 
     :param known: identities told so far
     """
-    lengths = {
-        name: len(getattr(message, name))
-        for name in ("sequence", "channel", "sent_s", "done_s", "backend", "status")
-    }
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise NonsenseError(f"its columns differ in length: {told}")
+    names = ("sequence", "channel", "sent_s", "done_s", "backend", "status")
+    _check_lengths("its columns", message, names)
     rows = zip(message.sequence, message.sent_s, message.done_s, message.backend, strict=True)
     for sequence, sent_s, done_s, backend in rows:
         if not done_s >= sent_s:
@@ -298,13 +300,8 @@ def _check_opened(message: pb.Columns, *, known: int) -> None:
             f"{len(message.messages_sent)}, messages_received {len(message.messages_received)}"
         )
     opened = message.opened
-    lengths = {
-        name: len(getattr(opened, name))
-        for name in ("sequence", "channel", "sent_s", "opened_s", "backend")
-    }
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise NonsenseError(f"its columns of opened streams differ in length: {told}")
+    names = ("sequence", "channel", "sent_s", "opened_s", "backend")
+    _check_lengths("its columns of opened streams", opened, names)
     rows = zip(opened.sequence, opened.sent_s, opened.opened_s, opened.backend, strict=True)
     for sequence, sent_s, opened_s, backend in rows:
         if not opened_s >= sent_s:

@@ -166,3 +166,30 @@ def test_without_a_method_the_greeter_is_called_as_the_settings_say(
         """
     )
     pytester.runpytest("--grpclb-timeout=3").assert_outcomes(passed=1)
+
+
+def test_protos_are_found_below_the_root_or_as_protoc_has_it_below_the_proto_path(
+    pytester: pytest.Pytester,
+) -> None:
+    for folder in ("api/shop", "shop"):
+        (pytester.path / folder).mkdir(parents=True)
+    (pytester.path / "api" / "shop" / "catalog.proto").touch()
+    (pytester.path / "shop" / "cart.proto").touch()
+    pytester.makepyfile(
+        """
+        from pytest_grpclb.fixtures import OPTIONS
+
+        def test_types(pytestconfig):
+            root = pytestconfig.rootpath
+            assert pytestconfig.stash[OPTIONS].types.protos == (
+                root / "api/shop/catalog.proto",
+                root / "shop/cart.proto",
+                root / "shop/none.proto",
+            )
+        """
+    )
+    result = pytester.runpytest(
+        "--grpclb-proto-path=api",
+        "--grpclb-protos=shop/catalog.proto,shop/cart.proto,shop/none.proto",
+    )
+    result.assert_outcomes(passed=1)

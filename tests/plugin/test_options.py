@@ -61,6 +61,11 @@ EMPTY = "def test_nothing(): pass\n"
             "--grpclb-skew: '1' cannot be used; expected a number above 1",
         ),
         (
+            ["--grpclb-ingress=ingress.example.org:https"],
+            "--grpclb-ingress: 'ingress.example.org:https' cannot be used; expected HOST, "
+            "HOST:PORT or HOST:PORT:HTTP_PORT; IPv6 addresses in brackets",
+        ),
+        (
             ["--grpclb-ready-timeout=soon"],
             "--grpclb-ready-timeout: 'soon' cannot be used; expected a number above 0",
         ),
