@@ -78,7 +78,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
     """
 
     grpclb: ClassVar[Grpclb]
-    rate: ClassVar[float] = 800.0
+    rate: ClassVar[float] = 1000.0
     max_replicas: ClassVar[int] = 5
     _failures: ClassVar[list[AssertionError]] = []
 
@@ -150,11 +150,13 @@ class LoadBalancingMachine(RuleBasedStateMachine):
         """Let the pod that was made unready first be ready again."""
         self.grpclb.make_ready(self.grpclb.unready()[0])
 
-    @precondition(lambda self: self._ready() != self._judged)
+    # No precondition: Hypothesis gives up an example in which no step is left that it may choose,
+    # and one more that takes its place costs more than a step that has nothing to wait for.
     @rule()
     def drive(self) -> None:
-        """Go on sending calls until the spread over the changed pods can be judged."""
-        assert self._traffic is not None
+        """Go on sending calls until the spread over the changed pods, if any, can be judged."""
+        if self._traffic is None or self._ready() == self._judged:
+            return
         with self._judging():
             assert_rebalanced(self._traffic, slack_s=SLACK_S, excuse_aged=True)
         self._judged = self._ready()
@@ -191,8 +193,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
         """Judge what the last steps left, stop the client, and put the pods back as they were."""
         try:
             if self._traffic is not None and not self._failed:
-                if self._ready() != self._judged:
-                    self.drive()
+                self.drive()
                 self._check(self._traffic.stop())
         finally:
             self._stack.close()
@@ -210,7 +211,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
 
 
 def load_balancing_machine(
-    grpclb: Grpclb, *, max_replicas: int = 5, rate: float = 800.0
+    grpclb: Grpclb, *, max_replicas: int = 5, rate: float = 1000.0
 ) -> type[LoadBalancingMachine]:
     """Return a state machine over what the fixture has set up.
 

@@ -2,10 +2,10 @@
 
 The protocol is fixed before any count is looked at. The strategy's timers give a deadline. By then
 each new pod must be called on every channel, and no removed pod may be called any more. From the
-moment on at which this has come true, calls are counted, and when they suffice the spread over the
-pods is judged. If it is skewed and the deadline had not passed at that moment, the calls sent after
-the deadline are counted and judged instead, and that is final. The two looks share the power of the
-verdict.
+moment on at which this has come true, calls are counted, and as soon as they suffice the spread
+over the pods is judged. If it is skewed and the deadline had not passed at that moment, the calls
+sent after the deadline are counted and judged instead, and that is final. The two looks share the
+power of the verdict.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
+from pytest_grpclb.asserts.judging import Judge
 from pytest_grpclb.asserts.spread import AGE_JITTER, conclude
-from pytest_grpclb.model import CHANGES, Mechanism, Outcome, Rebalance, Verdict
+from pytest_grpclb.model import CHANGES, Mechanism, Outcome, Rebalance
 from pytest_grpclb.statistics import (
     answers,
-    calls_needed,
     calls_proving_absence,
     convergence_start,
     count_interval,
     count_unnamed,
-    judge_spread,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +105,9 @@ class Look:
         if kill_window_s is None:
             kill_window_s = kill_window_of(traffic.timers)
         self.excused = excused_failures(traffic, kill_window_s, aged=excuse_aged)
+        self.judge = Judge(
+            traffic=traffic, backends=change.current, alpha=self.alpha, power=self.power
+        )
         # Where a connection decides, a channel cannot reach every pod: all of them together may.
         self.pickers = 1 if traffic.mechanism is Mechanism.CONNECTION else traffic.channels
         reported = _reported_up_to(traffic)
@@ -184,9 +186,10 @@ class Look:
         settled_at_s = self.settled_at_s
         if settled_at_s is None or settled_at_s >= self.expires_at_s:
             return settled_at_s
-        if self.traffic.ended_at_s is None and not self._has_enough(settled_at_s):
+        calls = self._since(settled_at_s)
+        if self.traffic.ended_at_s is None and not self.judge.has_enough(calls):
             return settled_at_s
-        first = self._judge(self._sample(settled_at_s))
+        first = self.judge.verdict(self.judge.sample(calls))
         return self.expires_at_s if first.outcome is Outcome.SKEWED else settled_at_s
 
     @property
@@ -195,26 +198,27 @@ class Look:
         calls = self.traffic.calls
         if self.late or self.stale or calls.failed() > len(self.excused) or count_unnamed(calls):
             return True
-        return self.judged_from_s is not None and self._has_enough(self.judged_from_s)
+        since_s = self.judged_from_s
+        return since_s is not None and self.judge.has_enough(self._since(since_s))
 
     def conclude(self) -> Rebalance:
         """Return how the change went, or raise what there is to say against it."""
         __tracebackhide__ = True
         if self.late or self.stale:
             verdict = replace(
-                self._judge(self.calls),
+                self.judge.verdict(self.calls),
                 outcome=Outcome.SKEWED,
                 test="every new pod called, and no removed one, by the deadline",
                 reason=self._describe_late() if self.late else self._describe_stale(),
             )
         elif self.judged_from_s is None:
             verdict = replace(
-                self._judge(self.calls),
+                self.judge.verdict(self.calls),
                 outcome=Outcome.INCONCLUSIVE,
                 reason=self._describe_unsettled(),
             )
         else:
-            verdict = self._judge(self._sample(self.judged_from_s))
+            verdict = self.judge.verdict(self.judge.sample(self._since(self.judged_from_s)))
         advice = "let the traffic run longer, or at a higher rate"
         verdict = conclude(self.traffic, verdict, advice=advice, excused=self.excused)
         return Rebalance(
@@ -229,59 +233,9 @@ class Look:
 
     # --- how that is found out
 
-    @property
-    def _enough(self) -> int:
-        """How many calls one look at the spread takes."""
-        pods = len(self.change.current)
-        if pods == 1:
-            return 1
-        return calls_needed(pods, alpha=self.alpha, power=self.power, skew=self.traffic.skew)
-
     def _since(self, since_s: float) -> list[Answer]:
         start = bisect_right(self.calls, since_s, key=lambda answer: answer.sent_s)
         return self.calls[start:]
-
-    def _has_enough(self, since_s: float) -> bool:
-        return len(self._since(since_s)) >= self._enough
-
-    def _sample(self, since_s: float) -> list[Answer]:
-        calls = self._since(since_s)
-        # Live traffic is looked at often, but judged on the same calls each time: never retried.
-        return calls if self.traffic.ended_at_s is not None else calls[: self._enough]
-
-    def _judge(self, calls: list[Answer]) -> Verdict:
-        counts = Counter(answer.backend for answer in calls)
-        if len(self.change.current) == 1:
-            return self._judge_single(counts)
-        firsts: dict[int, str] = {}
-        for answer in calls:
-            firsts.setdefault(answer.channel, answer.backend)
-        return judge_spread(
-            counts,
-            backends=[backend.uid for backend in self.change.current],
-            mechanism=self.traffic.mechanism,
-            alpha=self.alpha,
-            power=self.power,
-            skew=self.traffic.skew,
-            connections=Counter(firsts.values()),
-            names={backend.uid: backend.name for backend in self.traffic.backends},
-        )
-
-    def _judge_single(self, counts: Counter[str]) -> Verdict:
-        only = self.change.current[0]
-        strays = counts.total() - counts[only.uid]
-        return Verdict(
-            outcome=Outcome.SKEWED if strays else Outcome.EVEN,
-            counts={only.uid: 0, **counts},
-            calls=counts.total(),
-            backends=1,
-            alpha=self.alpha,
-            power=self.power,
-            detectable_skew=math.inf,
-            needed_calls=self.telling_misses,
-            test="one pod gets all calls",
-            reason=f"{strays} calls were answered by others than {only.name}, the one pod left",
-        )
 
     def _missed_after_deadline(self, picker: int, backend: Backend) -> int:
         """Count what a picker sent elsewhere, from the deadline to its first call there."""

@@ -20,7 +20,7 @@ SLACK_S = 1.0
 SILENCE_S = 15.0
 """More than the timeout of a call: who reports none for so long will report none any more."""
 
-SHORTEST_PAUSE_S = 0.1
+SHORTEST_PAUSE_S = 0.05
 PAUSES_PER_LOOK = 4
 """A look takes time in proportion to the calls so far; at most a fifth of a core goes into it."""
 

@@ -17,7 +17,7 @@ from pytest_grpclb.statistics.latency import (
     percentile,
     slow_backends,
 )
-from pytest_grpclb.statistics.sequential import SkewAlarm, convergence_start
+from pytest_grpclb.statistics.sequential import EvenProof, SkewAlarm, convergence_start
 from pytest_grpclb.statistics.sizing import (
     calls_needed,
     calls_needed_round_robin,
@@ -31,6 +31,7 @@ from pytest_grpclb.statistics.spread import chi_square, count_interval, judge_sp
 __all__ = [
     "Answer",
     "ChannelPath",
+    "EvenProof",
     "SkewAlarm",
     "SlowBackend",
     "answers",

@@ -10,7 +10,7 @@ from pytest_grpclb.statistics.sizing import fair_shares
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SkewAlarm", "convergence_start"]
+__all__ = ["EvenProof", "SkewAlarm", "convergence_start"]
 
 
 class SkewAlarm:
@@ -75,6 +75,97 @@ class SkewAlarm:
         if self._raised_at is None and self._log_evidence >= self._threshold:
             self._raised_at = self._calls
         return self._raised_at is not None
+
+
+class EvenProof:
+    """Holds as soon as the calls so far refute that any one backend is hot or cold, at any moment.
+
+    The counterpart of `SkewAlarm`. A backend is *hot* when it takes ``skew`` times its fair share
+    or more, each call independently, and *cold* when it takes that many times less. However often
+    the proof is looked at, the probability that it ever holds on traffic with such a backend is at
+    most ``1 - power``. It can only show that there is none, never that there is one.
+
+    Even traffic takes a fraction of the calls of a number fixed beforehand, for each call counts
+    for every backend: 3 to 5 times fewer where counts are as even as round robin makes them.
+
+    :source: Wald, Sequential Tests of Statistical Hypotheses, 1945, with Ville's inequality (1939)
+        for the bound at every look; one ratio of likelihoods for each backend, hot and cold
+    """
+
+    def __init__(self, backends: int, *, power: float, skew: float) -> None:
+        """Start without evidence.
+
+        :param power: probability that a hot or cold backend is never taken for a fair one
+        :param skew: how many times its fair share a hot backend takes
+        :raises ValueError: if a rate is none, or no backend can be that hot
+        """
+        if not 0.0 < power < 1.0:
+            raise ValueError(f"power: {power!r} is not between 0 and 1")
+        share = fair_shares(backends, None)[0]
+        if not 1.0 < skew <= backends:
+            raise ValueError(
+                f"skew: {skew!r} is not above 1 and at most {backends}, what one of {backends} "
+                "backends can take"
+            )
+        self._threshold = -math.log1p(-power)
+        self._hot = _steps(share, share * skew)
+        self._cold = _steps(share, share / skew)
+        self._counts = [0] * backends
+        self._lowest, self._at_lowest, self._highest = 0, backends, 0
+        self._calls = 0
+        self._proven_at: int | None = None
+
+    @property
+    def calls(self) -> int:
+        """Return the calls observed so far."""
+        return self._calls
+
+    @property
+    def log_evidence(self) -> float:
+        """Return the natural logarithm of the evidence against the likeliest of the skews now."""
+        return min(self._against(self._hot, self._highest), self._against(self._cold, self._lowest))
+
+    @property
+    def proven_at(self) -> int | None:
+        """Return the number of calls at which the proof held first; None: not yet."""
+        return self._proven_at
+
+    def observe(self, backend: int) -> bool:
+        """Take one more call into account, and return whether the proof holds or has held.
+
+        :param backend: which one answered, from 0
+        """
+        count = self._counts[backend] = self._counts[backend] + 1
+        self._calls += 1
+        self._highest = max(self._highest, count)
+        if count - 1 == self._lowest:
+            self._at_lowest -= 1
+            if not self._at_lowest:
+                self._lowest += 1
+                self._at_lowest = self._counts.count(self._lowest)
+        if self._proven_at is None and self.log_evidence >= self._threshold:
+            self._proven_at = self._calls
+        return self._proven_at is not None
+
+    def _against(self, steps: tuple[float, float], count: int) -> float:
+        """Return the evidence against a skew of the backend that answered *count* calls.
+
+        Of all backends the one with the most calls has the least against its being hot, and the one
+        with the fewest against its being cold.
+        """
+        # A step may be infinite: without a call that takes it, it must not count.
+        terms = zip((count, self._calls - count), steps, strict=True)
+        return math.fsum(calls * step for calls, step in terms if calls)
+
+
+def _steps(fair: float, skewed: float) -> tuple[float, float]:
+    """Return what one call adds to the logarithm of the ratio: a call to the backend, to another.
+
+    :param fair: the backend's share if it is a fair one
+    :param skewed: its share if it is not
+    """
+    others = math.inf if skewed >= 1.0 else math.log1p(-fair) - math.log1p(-skewed)
+    return math.log(fair / skewed), others
 
 
 def convergence_start(passed: Sequence[bool]) -> int | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter
@@ -189,11 +190,11 @@ def test_every_channel_has_to_call_every_new_pod() -> None:
 
 def test_a_pod_that_stays_hot_is_found_after_the_deadline() -> None:
     live = scaled_out(lambda at_s: "abc" if at_s < 1.8 else "abcdeeef", rate=1000.0)
-    told = r"^headless: SKEWED: pod-e answered \d+ of 1754 calls \(2\.\d\d times its share\);\n"
+    told = r"^headless: SKEWED: pod-e answered \d+ of 1837 calls \(2\.\d\d times its share\);\n"
     with pytest.raises(AssertionError, match=told):
         assert_rebalanced(live)
     # Judged from 1.8 s on and, for the deadline had not passed, once more from 1.2 + 3.1 s on.
-    assert live.time_s == pytest.approx(1.2 + DEADLINE_S + 1754 / 1000, abs=0.2)
+    assert live.time_s == pytest.approx(1.2 + DEADLINE_S + 1837 / 1000, abs=0.2)
 
 
 def test_a_skew_that_ends_before_the_deadline_is_no_failure() -> None:
@@ -233,6 +234,72 @@ def test_a_second_change_is_judged_by_itself_with_less_alpha() -> None:
     assert result.verdict.alpha == pytest.approx(1e-6 / 6)
     assert result.changed_at_s == 4.8
     assert set(result.last_call_s) == {"c", "d", "e", "f"}
+
+
+# --- how many calls that takes
+
+
+def in_turn(known: Callable[[float], str]) -> Callable[[int, float], str]:
+    """Pick as round robin does."""
+    turns = itertools.count()
+    return lambda _, at_s: known(at_s)[next(turns) % len(known(at_s))]
+
+
+def test_calls_in_turn_are_found_even_after_a_third_of_what_any_others_may_take() -> None:
+    live = SimulatedTraffic(
+        in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef"),
+        backends=(*pods(3), *NEW),
+        events=(SCALED,),
+        rate=1000.0,
+    )
+    live.wait(1.3)
+    verdict = assert_rebalanced(live).verdict
+    # A call in six adds ln(2/3) against a pod's being 1.5 times colder and the others ln(16/15):
+    # ln(4000), for half of what is left of half the power, takes 101 rounds.
+    assert (verdict.outcome, verdict.calls, verdict.needed_calls) == (Outcome.EVEN, 606, 606)
+    assert verdict.test == "evidence against one hot or cold backend, looked at after every call"
+    assert verdict.reason == (
+        "counts of calls from 101 to 101; that one backend takes 1.5 times its share, or so many "
+        "times less, is refuted"
+    )
+    assert verdict.detectable_skew == 1.5
+    assert verdict.power == pytest.approx(0.9995)
+    assert live.time_s == pytest.approx(1.8 + 606 / 1000, abs=0.2)
+
+
+def test_a_finished_run_that_suffices_for_the_proof_is_even_too() -> None:
+    live = SimulatedTraffic(
+        in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef"),
+        backends=(*pods(3), *NEW),
+        events=(SCALED,),
+        rate=1000.0,
+    )
+    live.wait(2.6)
+    verdict = assert_rebalanced(replace(live.snapshot(), ended_at_s=2.6)).verdict
+    assert (verdict.outcome, verdict.needed_calls) == (Outcome.EVEN, 606)
+    assert verdict.calls == sum(verdict.counts.values()) > 700
+
+
+def test_all_calls_of_a_finished_run_count_though_the_first_ones_were_even() -> None:
+    live = SimulatedTraffic(
+        in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef" if at_s < 2.6 else "abcdeeef"),
+        backends=(*pods(3), *NEW),
+        events=(SCALED,),
+        rate=1000.0,
+    )
+    live.wait(8.0)
+    with pytest.raises(AssertionError, match=r"^headless: SKEWED: pod-e answered "):
+        assert_rebalanced(replace(live.snapshot(), ended_at_s=8.0))
+
+
+def test_a_skew_below_the_one_in_question_takes_the_fixed_number_of_calls() -> None:
+    # Five calls of 25 are 1.2 times the share of one in six.
+    pick = in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef" * 4 + "e")
+    live = SimulatedTraffic(pick, backends=(*pods(3), *NEW), events=(SCALED,), rate=1000.0)
+    live.wait(1.3)
+    verdict = assert_rebalanced(live).verdict
+    assert (verdict.outcome, verdict.calls, verdict.needed_calls) == (Outcome.EVEN, 1837, 1837)
+    assert verdict.test == "exact binomial per backend, calls as the unit"
 
 
 # --- pods that went
@@ -453,14 +520,14 @@ def test_a_run_that_ends_before_absence_is_proved_is_inconclusive() -> None:
 def test_a_skew_before_the_deadline_of_a_run_that_ended_early_is_inconclusive() -> None:
     live = scaled_out(lambda at_s: "abc" if at_s < 1.8 else "abcdeeef")
     live.wait(2.0)
-    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 0 calls are too few: 1754 are "):
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 0 calls are too few: 1837 are "):
         assert_rebalanced(replace(live.snapshot(), ended_at_s=3.3))
 
 
 def test_live_traffic_that_falls_silent_is_not_waited_for_endlessly() -> None:
     live = scaled_out(lambda at_s: "abc" if at_s < 1.8 else "abcdef")
     live.silent_from_s = 2.0
-    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: \d+ calls are too few: 1754 are "):
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: \d+ calls are too few: 1837 are "):
         assert_rebalanced(live)
     assert live.time_s == pytest.approx(2.0 + 15.0, abs=0.2)
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 
 import pytest
 
-from pytest_grpclb.statistics import SkewAlarm, convergence_start, upper_tail
+from pytest_grpclb.statistics import EvenProof, SkewAlarm, convergence_start, upper_tail
 
 
 def test_calls_that_all_go_to_one_backend_raise_the_alarm_within_twenty() -> None:
@@ -76,6 +77,108 @@ def test_a_hot_backend_is_found_early() -> None:
         alarm.observe(pick)
     assert alarm.raised_at is not None
     assert alarm.raised_at < 300
+
+
+# --- the proof that none is hot or cold
+
+
+def test_each_call_adds_its_ratio_of_likelihoods() -> None:
+    # Of three backends a hot one has 1/2 instead of 1/3, a cold one 2/9.
+    proof = EvenProof(3, power=0.999, skew=1.5)
+    for pick in (0, 1, 2, 0):
+        assert not proof.observe(pick)
+    # Hot is judged by the backend called twice, cold by one that was called once.
+    hot = 2 * math.log((1 / 3) / (1 / 2)) + 2 * math.log((2 / 3) / (1 / 2))
+    cold = math.log((1 / 3) / (2 / 9)) + 3 * math.log((2 / 3) / (7 / 9))
+    assert hot < cold
+    assert proof.log_evidence == pytest.approx(hot)
+    for pick in (1, 2):
+        proof.observe(pick)
+    hot = 2 * math.log((1 / 3) / (1 / 2)) + 4 * math.log((2 / 3) / (1 / 2))
+    cold = 2 * math.log((1 / 3) / (2 / 9)) + 4 * math.log((2 / 3) / (7 / 9))
+    assert cold < hot
+    assert proof.log_evidence == pytest.approx(cold)
+    assert proof.calls == 6
+
+
+@pytest.mark.parametrize(
+    ("backends", "skew", "calls"), [(2, 1.5, 118), (3, 1.5, 216), (6, 1.5, 504), (6, 2.0, 192)]
+)
+def test_round_robin_is_proven_even_with_just_the_evidence_that_the_power_asks_for(
+    backends: int, skew: float, calls: int
+) -> None:
+    proof = EvenProof(backends, power=0.999, skew=skew)
+    turns = 0
+    while not proof.observe(turns % backends):
+        assert proof.log_evidence < math.log(1000)
+        turns += 1
+    assert proof.log_evidence >= math.log(1000)
+    assert proof.proven_at == proof.calls == calls
+
+
+def test_a_proof_stays() -> None:
+    proof = EvenProof(2, power=0.9, skew=1.5)
+    turns = itertools.count()
+    while not proof.observe(next(turns) % 2):
+        pass
+    proven_at = proof.proven_at
+    assert all(proof.observe(0) for _ in range(50))
+    assert proof.proven_at == proven_at
+    assert proof.log_evidence < math.log(10)
+
+
+def test_a_backend_that_would_take_every_call_is_refuted_by_one_to_another() -> None:
+    proof = EvenProof(2, power=0.9, skew=2.0)
+    proof.observe(0)
+    hot_so_far = proof.log_evidence
+    assert hot_so_far == pytest.approx(math.log(1 / 2))
+    proof.observe(1)
+    # What is left to refute is that one has a quarter of the calls.
+    assert proof.log_evidence == pytest.approx(math.log((1 / 2) ** 2 / (1 / 4 * 3 / 4)))
+
+
+@pytest.mark.parametrize("backends", [2, 3, 7])
+@pytest.mark.parametrize("tilt", ["hot", "cold", "dead"])
+def test_looking_after_every_call_does_not_prove_a_skewed_spread_even(
+    backends: int, tilt: str
+) -> None:
+    # The proof has to refute all skews: of a hot one alone it fails far less often than it may.
+    power = 0.5 if tilt == "hot" else 0.9
+    chance, skew, runs = random.Random(backends), 1.5, 400
+    share = {"hot": skew, "cold": 1.0 / skew, "dead": 0.0}[tilt] / backends
+    weights = [share, *[(1.0 - share) / (backends - 1)] * (backends - 1)]
+    proven = 0
+    for _ in range(runs):
+        proof = EvenProof(backends, power=power, skew=skew)
+        picks = chance.choices(range(backends), weights=weights, k=80 * backends)
+        proven += any(proof.observe(pick) for pick in picks)
+    assert upper_tail(proven, runs, 1.0 - power) > 1e-6
+    # A test that can see no false proof would prove nothing; of a dead backend there is none.
+    assert bool(proven) == (tilt != "dead")
+
+
+@pytest.mark.parametrize("backends", [2, 5, 20])
+def test_random_picks_are_proven_even_sooner_or_later(backends: int) -> None:
+    chance = random.Random(backends)
+    proof = EvenProof(backends, power=0.999, skew=1.5)
+    assert any(proof.observe(chance.randrange(backends)) for _ in range(1000 * backends))
+
+
+@pytest.mark.parametrize(
+    ("backends", "power", "skew", "told"),
+    [
+        (2, 1.0, 1.5, "power: 1.0 is not between 0 and 1"),
+        (2, 0.0, 1.5, "power: 0.0 is not between 0 and 1"),
+        (1, 0.9, 1.5, "backends: 1; a spread is over at least 2"),
+        (2, 0.9, 1.0, "skew: 1.0 is not above 1 and at most 2, what one of 2 backends can take"),
+        (3, 0.9, 3.5, "skew: 3.5 is not above 1 and at most 3, what one of 3 backends can take"),
+    ],
+)
+def test_a_proof_of_what_cannot_be_is_refused(
+    backends: int, power: float, skew: float, told: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        EvenProof(backends, power=power, skew=skew)
 
 
 def test_an_alarm_wants_a_rate_and_backends() -> None:
