@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import random
 import re
 from collections import Counter
@@ -11,18 +10,8 @@ import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced, rebalance_deadline_s
 from pytest_grpclb.asserts.change import Look
-from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import (
-    Backend,
-    Event,
-    EventKind,
-    Failure,
-    Mechanism,
-    Outcome,
-    Timers,
-    Verdict,
-)
+from pytest_grpclb.model import Backend, Mechanism, Outcome, Timers, Verdict
 from pytest_grpclb.statistics import calls_proving_absence
 
 from .made_traffic import (
@@ -38,7 +27,6 @@ from .made_traffic import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_grpclb.model import Traffic
 
 # The deadline by these timers: 1.1 x 1 s of connection age + 1 s to connect + 1 s of slack.
 DEADLINE_S = 3.1
@@ -236,72 +224,6 @@ def test_a_second_change_is_judged_by_itself_with_less_alpha() -> None:
     assert set(result.last_call_s) == {"c", "d", "e", "f"}
 
 
-# --- how many calls that takes
-
-
-def in_turn(known: Callable[[float], str]) -> Callable[[int, float], str]:
-    """Pick as round robin does."""
-    turns = itertools.count()
-    return lambda _, at_s: known(at_s)[next(turns) % len(known(at_s))]
-
-
-def test_calls_in_turn_are_found_even_after_a_third_of_what_any_others_may_take() -> None:
-    live = SimulatedTraffic(
-        in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef"),
-        backends=(*pods(3), *NEW),
-        events=(SCALED,),
-        rate=1000.0,
-    )
-    live.wait(1.3)
-    verdict = assert_rebalanced(live).verdict
-    # A call in six adds ln(2/3) against a pod's being 1.5 times colder and the others ln(16/15):
-    # ln(4000), for half of what is left of half the power, takes 101 rounds.
-    assert (verdict.outcome, verdict.calls, verdict.needed_calls) == (Outcome.EVEN, 606, 606)
-    assert verdict.test == "evidence against one hot or cold backend, looked at after every call"
-    assert verdict.reason == (
-        "counts of calls from 101 to 101; that one backend takes 1.5 times its share, or so many "
-        "times less, is refuted"
-    )
-    assert verdict.detectable_skew == 1.5
-    assert verdict.power == pytest.approx(0.9995)
-    assert live.time_s == pytest.approx(1.8 + 606 / 1000, abs=0.2)
-
-
-def test_a_finished_run_that_suffices_for_the_proof_is_even_too() -> None:
-    live = SimulatedTraffic(
-        in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef"),
-        backends=(*pods(3), *NEW),
-        events=(SCALED,),
-        rate=1000.0,
-    )
-    live.wait(2.6)
-    verdict = assert_rebalanced(replace(live.snapshot(), ended_at_s=2.6)).verdict
-    assert (verdict.outcome, verdict.needed_calls) == (Outcome.EVEN, 606)
-    assert verdict.calls == sum(verdict.counts.values()) > 700
-
-
-def test_all_calls_of_a_finished_run_count_though_the_first_ones_were_even() -> None:
-    live = SimulatedTraffic(
-        in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef" if at_s < 2.6 else "abcdeeef"),
-        backends=(*pods(3), *NEW),
-        events=(SCALED,),
-        rate=1000.0,
-    )
-    live.wait(8.0)
-    with pytest.raises(AssertionError, match=r"^headless: SKEWED: pod-e answered "):
-        assert_rebalanced(replace(live.snapshot(), ended_at_s=8.0))
-
-
-def test_a_skew_below_the_one_in_question_takes_the_fixed_number_of_calls() -> None:
-    # Five calls of 25 are 1.2 times the share of one in six.
-    pick = in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef" * 4 + "e")
-    live = SimulatedTraffic(pick, backends=(*pods(3), *NEW), events=(SCALED,), rate=1000.0)
-    live.wait(1.3)
-    verdict = assert_rebalanced(live).verdict
-    assert (verdict.outcome, verdict.calls, verdict.needed_calls) == (Outcome.EVEN, 1837, 1837)
-    assert verdict.test == "exact binomial per backend, calls as the unit"
-
-
 # --- pods that went
 
 
@@ -355,181 +277,6 @@ def test_one_pod_that_is_left_gets_every_call() -> None:
     assert result.verdict.outcome is Outcome.EVEN
     assert result.verdict.backends == 1
     assert result.converged_s == pytest.approx(0.6, abs=0.2)
-
-
-# --- killed and restarted pods
-
-
-def killed(fail: tuple[float, float]) -> SimulatedTraffic:
-    """Pod c is killed at 1.0 s, d takes its place at 1.2 s; calls fail for a while."""
-    chance = random.Random(5)
-
-    def pick(_: int, at_s: float) -> str | None:
-        if fail[0] <= at_s < fail[1]:
-            return None
-        return chance.choice("abc" if at_s < 1.0 else "ab" if at_s < 1.3 else "abd")
-
-    live = SimulatedTraffic(
-        pick,
-        backends=(
-            *pods(2),
-            replace(pods(3)[2], removed_at_s=1.0),
-            replace(pods(4)[3], ready_at_s=1.2),
-        ),
-        events=(Event(at_s=1.0, kind=EventKind.KILL, backend="c"),),
-    )
-    live.wait(1.25)
-    return live
-
-
-def test_calls_under_way_to_a_killed_pod_are_excused_and_counted() -> None:
-    result = assert_rebalanced(killed((1.0, 1.0075)))
-    assert result.excused_failures == 3  # sent at 1.0, 1.0025 and 1.005 s
-    assert result.first_call_s.keys() == {"d"}
-    assert result.last_call_s == {"c": 0.0}
-
-
-def test_calls_that_fail_long_after_the_kill_are_not_excused() -> None:
-    live = killed((2.3, 2.304))
-    with pytest.raises(
-        AssertionError, match=r"^headless: 2 of \d+ calls failed\nUNAVAILABLE x 2, "
-    ):
-        assert_rebalanced(live)
-    assert live.time_s == pytest.approx(2.3, abs=0.2)  # no waiting once it is lost
-
-
-def test_the_window_around_a_kill_can_be_narrowed() -> None:
-    told = r"^headless: 1 of \d+ calls failed, beside 2 that are excused\nUNAVAILABLE x 1, "
-    with pytest.raises(AssertionError, match=told):
-        assert_rebalanced(killed((1.0, 1.0075)), kill_window_s=0.003)
-
-
-def test_calls_that_fail_before_a_kill_or_for_another_reason_are_not_excused() -> None:
-    with pytest.raises(AssertionError, match=r"^headless: 2 of \d+ calls failed\n"):
-        assert_rebalanced(killed((0.9, 0.905)))
-    rows = killed((1.0, 1.0075)).snapshot()
-    other = replace(rows, calls=replace(rows.calls, status=[s and 13 for s in rows.calls.status]))
-    with pytest.raises(AssertionError, match=r"^headless: 3 of \d+ calls failed\nINTERNAL x 3, "):
-        assert_rebalanced(replace(other, ended_at_s=2.0))
-
-
-RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
-
-
-def killed_with_internal(*details: str, pickers: int | None) -> Traffic:
-    """Return traffic with three calls that failed with INTERNAL around a kill, and why, in turn."""
-    rows = killed((1.0, 1.0075)).snapshot()
-    failed = [
-        sequence
-        for sequence, status in zip(rows.calls.sequence, rows.calls.status, strict=True)
-        if status
-    ]
-    return replace(
-        rows,
-        calls=replace(rows.calls, status=[status and 13 for status in rows.calls.status]),
-        failures=tuple(
-            Failure(sequence=sequence, status=13, details=said)
-            for sequence, said in zip(failed, details, strict=False)
-        ),
-        pickers=pickers,
-        ended_at_s=2.0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("details", "excused"),
-    [
-        ((RESET, RESET, RESET), 3),
-        ((RESET,), 3),  # the driver tells the first ones only
-        ((RESET, "no such table", RESET), 2),
-        ((RESET, "no such table"), 1),
-        ((), 0),
-    ],
-)
-def test_behind_a_proxy_a_killed_pod_resets_streams_and_what_a_service_raises_is_its_own(
-    details: tuple[str, ...], excused: int
-) -> None:
-    traffic = killed_with_internal(*details, pickers=1)
-    assert len(excused_failures(traffic, 1.0)) == excused
-
-
-def test_without_a_proxy_no_internal_is_excused() -> None:
-    assert not excused_failures(killed_with_internal(RESET, pickers=None), 1.0)
-
-
-def test_scaling_in_excuses_no_failed_call() -> None:
-    live = scaled_in(lambda at_s: "abcd" if at_s < 1.5 else "ab")
-    live.rows.fail(14, at_s=1.1)
-    with pytest.raises(AssertionError, match=r"^headless: 1 of \d+ calls failed\n"):
-        assert_rebalanced(live)
-
-
-def test_a_restart_replaces_every_pod() -> None:
-    old = tuple(replace(pod, removed_at_s=1.4) for pod in pods(2))
-    new = tuple(replace(pod, ready_at_s=1.2) for pod in pods(4)[2:])
-    result = assert_rebalanced(
-        looked_at_from(
-            1.5,
-            lambda at_s: "ab" if at_s < 1.6 else "cd",
-            backends=(*old, *new),
-            events=(Event(at_s=1.0, kind=EventKind.RESTART),),
-        )
-    )
-    assert result.first_call_s.keys() == {"c", "d"}
-    assert result.last_call_s == {
-        "a": pytest.approx(0.2, abs=0.1),
-        "b": pytest.approx(0.2, abs=0.1),
-    }
-
-
-# --- finished runs, and runs that end too early
-
-
-def test_a_finished_run_is_judged_like_a_live_one() -> None:
-    live = scaled_out(lambda at_s: "abc" if at_s < 1.8 else "abcdef")
-    live.wait(10.0)
-    result = assert_rebalanced(replace(live.snapshot(), ended_at_s=live.time_s))
-    assert result.verdict.outcome is Outcome.EVEN
-    assert result.verdict.calls > result.verdict.needed_calls  # all of them, for it is one look
-
-
-def test_a_run_that_ends_before_the_new_pods_were_called_is_inconclusive() -> None:
-    live = scaled_out(lambda _: "abc")
-    live.wait(0.7)
-    told = (
-        "INCONCLUSIVE: the traffic ends 1.0 s after pod-d became ready; 0 of 1 channels had called "
-        "it; deadline: 1.1 x max connection age 1 s + DNS TTL 0 s + connect 1 s + slack 1 s; let "
-        "the traffic run longer, or at a higher rate"
-    )
-    with pytest.raises(InconclusiveError, match=exactly(told)):
-        assert_rebalanced(replace(live.snapshot(), ended_at_s=2.0))
-
-
-def test_a_run_that_ends_before_absence_is_proved_is_inconclusive() -> None:
-    live = scaled_in(lambda at_s: "abcd" if at_s < 1.0 else "ab")
-    told = (
-        "INCONCLUSIVE: too few calls went elsewhere to prove that none goes to pod-c, pod-d any "
-        "more; 53 in a row are needed on each channel; let the traffic run longer, or at a higher "
-        "rate"
-    )
-    # One of four is missed by that many with a probability of 5e-7/2: ln(2.5e-7) / ln(3/4) = 52.8.
-    with pytest.raises(InconclusiveError, match=exactly(told)):
-        assert_rebalanced(replace(live.snapshot(), ended_at_s=1.1))
-
-
-def test_a_skew_before_the_deadline_of_a_run_that_ended_early_is_inconclusive() -> None:
-    live = scaled_out(lambda at_s: "abc" if at_s < 1.8 else "abcdeeef")
-    live.wait(2.0)
-    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 0 calls are too few: 1837 are "):
-        assert_rebalanced(replace(live.snapshot(), ended_at_s=3.3))
-
-
-def test_live_traffic_that_falls_silent_is_not_waited_for_endlessly() -> None:
-    live = scaled_out(lambda at_s: "abc" if at_s < 1.8 else "abcdef")
-    live.silent_from_s = 2.0
-    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: \d+ calls are too few: 1837 are "):
-        assert_rebalanced(live)
-    assert live.time_s == pytest.approx(2.0 + 15.0, abs=0.2)
 
 
 # --- connections
@@ -598,13 +345,6 @@ def test_traffic_without_timers_has_no_deadline() -> None:
     told = "traffic: its timers are unknown, and the deadline follows from them"
     with pytest.raises(ValueError, match=exactly(told)):
         assert_rebalanced(made_traffic(Rows(), timers=None))
-
-
-def test_calls_may_fail_after_a_kill_until_others_can_be_known() -> None:
-    told_by_dns = Timers(connection_age_s=1.0, min_resolution_interval_s=0.25)
-    assert kill_window_of(told_by_dns) == 1.0 + 0.25
-    pushed = Timers(connection_age_s=None, min_resolution_interval_s=0.25, push_s=0.75)
-    assert kill_window_of(pushed) == 1.0 + 0.75
 
 
 def test_traffic_that_nobody_can_attribute_is_not_waited_for_endlessly() -> None:

@@ -107,3 +107,23 @@ async def _lines() -> AsyncGenerator[bytes, None]:
 @pytest.fixture
 def client() -> Client:
     return Client()
+
+
+class Clock:
+    """A clock that stands until it is put forward."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Store:
+    return Store(now=clock)

@@ -1,0 +1,286 @@
+"""What does not fit together is said by name, before a call is sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from pytest_grpclb.asserts import (
+    assert_ingress_reachable,
+    assert_no_failed_calls,
+    assert_tls_terminated,
+)
+from pytest_grpclb.certificates import Keypair, tls_secret
+from pytest_grpclb.clusters.kube import EVENTS, KubeApi
+from pytest_grpclb.errors import ClusterUnavailableError
+
+from .helpers import FAKE, INGRESSES, PROTOCOL, SERVICES, patch, pod_of, refusal, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_grpclb.handle import Grpclb
+
+
+# --- what does not fit is said by name, before a call is sent
+
+
+def test_a_pod_that_speaks_plaintext_needs_grpc(installed: Callable[..., Grpclb]) -> None:
+    grpclb = installed(replicas=1, annotations={PROTOCOL: "GRPCS"})
+    assert refusal(grpclb) == [
+        f"annotation {PROTOCOL} is 'GRPCS', but pod {pod_of(grpclb)!r} speaks HTTP/2 in plaintext "
+        "on targetPort 50051, so that every call fails; set it to 'GRPC'"
+    ]
+
+
+def test_a_pod_that_speaks_tls_needs_grpcs(installed: Callable[..., Grpclb]) -> None:
+    grpclb = installed(replicas=1, tls="end-to-end", annotations={PROTOCOL: "GRPC"})
+    assert refusal(grpclb) == [
+        f"annotation {PROTOCOL} is 'GRPC', but pod {pod_of(grpclb)!r} speaks TLS on targetPort "
+        "50051, so that every call fails; set it to 'GRPCS'"
+    ]
+
+
+def test_without_a_backend_protocol_it_is_http(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    annotations = {"metadata": {"annotations": {PROTOCOL: None}}}
+    patch(api, INGRESSES, namespace, annotations)
+    assert refusal(grpclb) == [
+        f"annotation {PROTOCOL} is not set, which is HTTP, but pod {pod_of(grpclb)!r} speaks "
+        "HTTP/2 in plaintext on targetPort 50051, so that every call fails; set it to 'GRPC'"
+    ]
+    wait_until(lambda: grpclb.ingress.answer().status != "OK")
+
+
+def test_a_missing_secret_is_named(installed: Callable[..., Grpclb], namespace: str) -> None:
+    grpclb = installed(replicas=1, certificate="missing")
+    sentence = (
+        f"there is no Secret 'grpclb-ingress-tls' in namespace {namespace!r}: "
+        "spec.tls.secretName must name one in the Ingress's own namespace"
+    )
+    assert refusal(grpclb) == [sentence]
+    with pytest.raises(AssertionError) as caught:
+        assert_ingress_reachable(grpclb.ingress)
+    assert str(caught.value) == (
+        f"ingress 'grpclb-ingress', host {grpclb.ingress.host!r} at {grpclb.ingress.address}: its "
+        f"certificate is refused: self-signed certificate; it presented {FAKE!r}\n- {sentence}"
+    )
+    with pytest.raises(AssertionError) as caught:
+        assert_tls_terminated(grpclb.ingress)
+    assert str(caught.value) == (
+        f"ingress 'grpclb-ingress', host {grpclb.ingress.host!r} at {grpclb.ingress.address}: it "
+        f"presented {FAKE!r}, not the certificate of its Secret\n- {sentence}"
+    )
+
+
+def test_a_secret_of_another_type_is_named(installed: Callable[..., Grpclb]) -> None:
+    grpclb = installed(replicas=1, certificate="wrong-type")
+    assert refusal(grpclb) == [
+        "Secret 'grpclb-ingress-tls' cannot be used for TLS: its type is 'Opaque', not "
+        "'kubernetes.io/tls'; make it with `kubectl create secret tls`"
+    ]
+    assert grpclb.ingress.handshake().subject == FAKE
+
+
+def test_a_secret_in_another_namespace_is_found_there(
+    installed: Callable[..., Grpclb], namespace: str
+) -> None:
+    grpclb = installed(replicas=1, certificate="other-namespace")
+    assert refusal(grpclb) == [
+        f"there is no Secret 'grpclb-ingress-tls' in namespace {namespace!r}; there is one in "
+        f"'{namespace}-other', but spec.tls.secretName must name one in the Ingress's own namespace"
+    ]
+    assert grpclb.ingress.handshake().subject == FAKE
+
+
+def test_an_expired_certificate_is_presented_and_refused(
+    installed: Callable[..., Grpclb],
+) -> None:
+    grpclb = installed(replicas=1, certificate="expired")
+    [sentence] = refusal(grpclb)
+    assert re.fullmatch(
+        r"the certificate in Secret 'grpclb-ingress-tls' expired at "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, so clients refuse it; issue a new one",
+        sentence,
+    )
+    presented = grpclb.ingress.handshake()
+    assert presented.leaf_der == grpclb.ingress.certificate_der
+    assert presented.error == "certificate has expired"
+
+
+def test_a_certificate_for_another_host_is_not_presented(
+    installed: Callable[..., Grpclb],
+) -> None:
+    grpclb = installed(replicas=1, certificate="wrong-host")
+    assert refusal(grpclb) == [
+        "the certificate in Secret 'grpclb-ingress-tls' is for wrong.example.org, not for "
+        f"{grpclb.ingress.host!r}, so clients get the controller's fake certificate; issue it for "
+        "that host"
+    ]
+    assert grpclb.ingress.handshake().subject == FAKE
+
+
+def test_a_port_that_no_container_listens_on_is_named(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    ports = [{"name": "grpc", "port": 50051, "protocol": "TCP", "targetPort": 50099}]
+    patch(api, SERVICES, namespace, {"spec": {"ports": ports}})
+    sentence = (
+        "Service 'grpclb-ingress' has targetPort 50099, where nothing listens in pod "
+        f"{pod_of(grpclb)!r} (container ports: grpc:50051), which is answered with 502; change "
+        "targetPort"
+    )
+    wait_until(lambda: grpclb.ingress.mismatches() == [sentence])
+    assert refusal(grpclb) == [sentence]
+
+
+def test_a_named_target_port_that_no_container_has_is_named(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    ports = [{"name": "grpc", "port": 50051, "protocol": "TCP", "targetPort": "rpc"}]
+    patch(api, SERVICES, namespace, {"spec": {"ports": ports}})
+    sentence = (
+        "Service 'grpclb-ingress' has targetPort 'rpc', and no container port has that name "
+        "(there are: grpc:50051); change targetPort"
+    )
+    wait_until(lambda: grpclb.ingress.mismatches() == [sentence])
+
+
+def test_a_port_that_the_service_has_not_is_named(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    lead_to(api, namespace, {"name": "grpclb-ingress", "port": {"number": 80}})
+    assert refusal(grpclb) == [
+        "backend.service.port is 80, and Service 'grpclb-ingress' has only grpc:50051; name one of "
+        "these"
+    ]
+
+
+def test_a_service_that_is_not_there_is_named(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    lead_to(api, namespace, {"name": "greter", "port": {"number": 50051}})
+    assert refusal(grpclb) == [
+        "backend.service.name is 'greter', and there is no such Service; name one that is"
+    ]
+
+
+def test_without_a_ready_endpoint_it_is_503_and_said_so(
+    installed: Callable[..., Grpclb],
+) -> None:
+    grpclb = installed(replicas=1)
+    selector = grpclb.service.selector
+    grpclb.scale(0)
+    wait_until(lambda: grpclb.ingress.mismatches() != [])
+    [sentence] = refusal(grpclb)
+    assert re.fullmatch(
+        r"Service 'grpclb-ingress' has no ready endpoint, which is answered with 503: its selector "
+        + re.escape(str(dict(sorted(selector.items()))))
+        + r" fits [01] pods, none of them ready; see why, or scale up",
+        sentence,
+    )
+    wait_until(lambda: "503" in grpclb.ingress.answer().details)
+
+
+def test_an_unknown_class_is_named(installed: Callable[..., Grpclb]) -> None:
+    grpclb = installed(replicas=1, class_name="nginxx")
+    assert refusal(grpclb) == [
+        "spec.ingressClassName is 'nginxx', which is no IngressClass of the cluster, so no "
+        "controller takes the Ingress up; set it to one of the IngressClasses of "
+        "k8s.io/ingress-nginx: nginx"
+    ]
+
+
+def test_without_nginx_the_way_to_it_is_said(
+    installed: Callable[..., Grpclb], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_grpclb.clusters.embedded.ingress.binary.find_nginx", lambda: None)
+    with pytest.raises(ClusterUnavailableError) as caught:
+        installed(replicas=1)
+    assert str(caught.value) == (
+        "cluster provider 'embedded' cannot be used here: an ingress needs nginx, which is not "
+        "here; install it with: pip install 'pytest-grpclb[ingress]'"
+    )
+
+
+def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    """A key of 1024 bits is below OpenSSL's security level; nginx refuses the whole file."""
+    grpclb = installed(replicas=1)
+    name = f"weak.{namespace}.example.com"
+    api.apply(
+        [
+            tls_secret("weak", weak_keypair(name)),
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {"name": "weak"},
+                "spec": {
+                    "ingressClassName": "nginx",
+                    "tls": [{"hosts": [name], "secretName": "weak"}],
+                    "rules": [{"host": name}],
+                },
+            },
+        ],
+        namespace=namespace,
+    )
+    wait_until(lambda: "NginxFailed" in grpclb.ingress.describe())
+    failed = [
+        event["message"]
+        for event in api.list(EVENTS, namespace)
+        if event["reason"] == "NginxFailed" and event["involvedObject"]["name"] == "weak"
+    ]
+    assert re.fullmatch(
+        r"nginx does not take its configuration \(exit code 1\):\n"
+        r".*SSL_CTX_use_certificate\(\".*/keypairs/.*-weak\.pem\"\) failed .*ee key too small\)\n"
+        r"nginx: configuration file .*/nginx\.conf\.new test failed",
+        failed[0],
+    )
+    assert_no_failed_calls(grpclb.drive(calls=10))
+
+
+def weak_keypair(host: str) -> Keypair:
+    """Return a certificate and key such as no authority issues any more."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Keypair(
+        chain_pem=certificate.public_bytes(serialization.Encoding.PEM),
+        key_pem=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def lead_to(api: KubeApi, namespace: str, service: dict[str, Any]) -> None:
+    ingress = api.get(INGRESSES, namespace, "grpclb-ingress")
+    [rule] = ingress["spec"]["rules"]
+    rule["http"]["paths"][0]["backend"] = {"service": service}
+    patch(api, INGRESSES, namespace, {"spec": {"rules": [rule]}})

@@ -1,0 +1,151 @@
+"""Rebalancing where pods are killed or restarted: which failed calls are excused."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_grpclb.asserts import assert_rebalanced
+from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
+from pytest_grpclb.model import Event, EventKind, Failure, Timers
+
+from .made_traffic import SimulatedTraffic, pods
+from .test_asserts_rebalance import looked_at_from, scaled_in
+
+if TYPE_CHECKING:
+    from pytest_grpclb.model import Traffic
+
+
+# --- killed and restarted pods
+
+
+def killed(fail: tuple[float, float]) -> SimulatedTraffic:
+    """Pod c is killed at 1.0 s, d takes its place at 1.2 s; calls fail for a while."""
+    chance = random.Random(5)
+
+    def pick(_: int, at_s: float) -> str | None:
+        if fail[0] <= at_s < fail[1]:
+            return None
+        return chance.choice("abc" if at_s < 1.0 else "ab" if at_s < 1.3 else "abd")
+
+    live = SimulatedTraffic(
+        pick,
+        backends=(
+            *pods(2),
+            replace(pods(3)[2], removed_at_s=1.0),
+            replace(pods(4)[3], ready_at_s=1.2),
+        ),
+        events=(Event(at_s=1.0, kind=EventKind.KILL, backend="c"),),
+    )
+    live.wait(1.25)
+    return live
+
+
+def test_calls_under_way_to_a_killed_pod_are_excused_and_counted() -> None:
+    result = assert_rebalanced(killed((1.0, 1.0075)))
+    assert result.excused_failures == 3  # sent at 1.0, 1.0025 and 1.005 s
+    assert result.first_call_s.keys() == {"d"}
+    assert result.last_call_s == {"c": 0.0}
+
+
+def test_calls_that_fail_long_after_the_kill_are_not_excused() -> None:
+    live = killed((2.3, 2.304))
+    with pytest.raises(
+        AssertionError, match=r"^headless: 2 of \d+ calls failed\nUNAVAILABLE x 2, "
+    ):
+        assert_rebalanced(live)
+    assert live.time_s == pytest.approx(2.3, abs=0.2)  # no waiting once it is lost
+
+
+def test_the_window_around_a_kill_can_be_narrowed() -> None:
+    told = r"^headless: 1 of \d+ calls failed, beside 2 that are excused\nUNAVAILABLE x 1, "
+    with pytest.raises(AssertionError, match=told):
+        assert_rebalanced(killed((1.0, 1.0075)), kill_window_s=0.003)
+
+
+def test_calls_that_fail_before_a_kill_or_for_another_reason_are_not_excused() -> None:
+    with pytest.raises(AssertionError, match=r"^headless: 2 of \d+ calls failed\n"):
+        assert_rebalanced(killed((0.9, 0.905)))
+    rows = killed((1.0, 1.0075)).snapshot()
+    other = replace(rows, calls=replace(rows.calls, status=[s and 13 for s in rows.calls.status]))
+    with pytest.raises(AssertionError, match=r"^headless: 3 of \d+ calls failed\nINTERNAL x 3, "):
+        assert_rebalanced(replace(other, ended_at_s=2.0))
+
+
+RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+
+
+def killed_with_internal(*details: str, pickers: int | None) -> Traffic:
+    """Return traffic with three calls that failed with INTERNAL around a kill, and why, in turn."""
+    rows = killed((1.0, 1.0075)).snapshot()
+    failed = [
+        sequence
+        for sequence, status in zip(rows.calls.sequence, rows.calls.status, strict=True)
+        if status
+    ]
+    return replace(
+        rows,
+        calls=replace(rows.calls, status=[status and 13 for status in rows.calls.status]),
+        failures=tuple(
+            Failure(sequence=sequence, status=13, details=said)
+            for sequence, said in zip(failed, details, strict=False)
+        ),
+        pickers=pickers,
+        ended_at_s=2.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("details", "excused"),
+    [
+        ((RESET, RESET, RESET), 3),
+        ((RESET,), 3),  # the driver tells the first ones only
+        ((RESET, "no such table", RESET), 2),
+        ((RESET, "no such table"), 1),
+        ((), 0),
+    ],
+)
+def test_behind_a_proxy_a_killed_pod_resets_streams_and_what_a_service_raises_is_its_own(
+    details: tuple[str, ...], excused: int
+) -> None:
+    traffic = killed_with_internal(*details, pickers=1)
+    assert len(excused_failures(traffic, 1.0)) == excused
+
+
+def test_without_a_proxy_no_internal_is_excused() -> None:
+    assert not excused_failures(killed_with_internal(RESET, pickers=None), 1.0)
+
+
+def test_scaling_in_excuses_no_failed_call() -> None:
+    live = scaled_in(lambda at_s: "abcd" if at_s < 1.5 else "ab")
+    live.rows.fail(14, at_s=1.1)
+    with pytest.raises(AssertionError, match=r"^headless: 1 of \d+ calls failed\n"):
+        assert_rebalanced(live)
+
+
+def test_a_restart_replaces_every_pod() -> None:
+    old = tuple(replace(pod, removed_at_s=1.4) for pod in pods(2))
+    new = tuple(replace(pod, ready_at_s=1.2) for pod in pods(4)[2:])
+    result = assert_rebalanced(
+        looked_at_from(
+            1.5,
+            lambda at_s: "ab" if at_s < 1.6 else "cd",
+            backends=(*old, *new),
+            events=(Event(at_s=1.0, kind=EventKind.RESTART),),
+        )
+    )
+    assert result.first_call_s.keys() == {"c", "d"}
+    assert result.last_call_s == {
+        "a": pytest.approx(0.2, abs=0.1),
+        "b": pytest.approx(0.2, abs=0.1),
+    }
+
+
+def test_calls_may_fail_after_a_kill_until_others_can_be_known() -> None:
+    told_by_dns = Timers(connection_age_s=1.0, min_resolution_interval_s=0.25)
+    assert kill_window_of(told_by_dns) == 1.0 + 0.25
+    pushed = Timers(connection_age_s=None, min_resolution_interval_s=0.25, push_s=0.75)
+    assert kill_window_of(pushed) == 1.0 + 0.75
