@@ -1,0 +1,190 @@
+"""Shares that are given, backends that get none, and runs that ended early."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from pytest_grpclb.asserts import (
+    assert_even_spread,
+    assert_no_calls_to,
+    assert_no_failed_calls,
+    assert_pinned,
+    assert_share,
+    assert_weighted_spread,
+)
+from pytest_grpclb.errors import InconclusiveError
+from pytest_grpclb.model import Alarm, Backend, Event, EventKind, Outcome
+from pytest_grpclb.statistics import SkewAlarm
+
+from .made_traffic import Rows, made_traffic, pods
+from .test_asserts_spread import exactly, shuffled
+
+# --- assert_weighted_spread and assert_share
+
+
+def test_weights_are_given_by_name_or_uid() -> None:
+    traffic = made_traffic(shuffled(a=700, b=200, c=100), skew=2.0)
+    verdict = assert_weighted_spread(traffic, {"pod-a": 7, "b": 2, "c": 1})
+    assert verdict.outcome is Outcome.EVEN
+    with pytest.raises(AssertionError, match=r"SKEWED: pod-b answered 200 of 1000 calls \(2.00 "):
+        assert_weighted_spread(traffic, {"a": 7, "b": 1, "c": 2})
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ({"a": 1, "b": 1}, "weights: {'a': 1, 'b': 1}; none for pod-c; each pod needs one"),
+        (
+            {"a": 1, "b": 1, "c": 1, "pod-a": 1},
+            "weights: {'a': 1, 'b': 1, 'c': 1, 'pod-a': 1}; two for the same pod; "
+            "each pod needs one",
+        ),
+        ({"z": 1}, "backend: 'z' is no pod of this traffic; its pods: pod-a, pod-b, pod-c"),
+        ({"a": 1, "b": -1, "c": 1}, "weights: [1, -1, 1]; each must be a number of at least 0"),
+    ],
+)
+def test_weights_that_do_not_fit_the_pods_are_refused(weights: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=exactly(told)):
+        assert_weighted_spread(made_traffic("abc"), weights)
+
+
+def test_the_share_of_a_canary_group() -> None:
+    traffic = made_traffic(shuffled(a=1800, b=110, c=90), skew=2.0)
+    verdict = assert_share(traffic, ["pod-b", "c"], 0.1)
+    assert verdict.counts == {"a": 1800, "b": 110, "c": 90}
+    assert verdict.fair_shares == {"a": 0.9, "b": 0.05, "c": 0.05}
+    told = (
+        r"^headless: SKEWED: pod-b, pod-c answered 200 of 2000 calls, a share of 0\.100;\n"
+        r"  0\.3 allows 499 to 705 calls\n"
+    )
+    with pytest.raises(AssertionError, match=told):
+        assert_share(traffic, ["pod-b", "c"], 0.3)
+
+
+def test_the_share_of_one_pod_needs_enough_calls() -> None:
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 100 calls are too few: "):
+        assert_share(made_traffic(shuffled(a=90, b=10)), "b", 0.1)
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^fraction: 1 is not between 0 and 1$"):
+        assert_share(made_traffic("abc"), "a", 1)
+    with pytest.raises(ValueError, match=r"^backend: 'z' is no pod of this traffic; its pods: "):
+        assert_share(made_traffic("abc"), "z", 0.5)
+
+
+# --- assert_no_failed_calls and assert_no_calls_to
+
+
+def test_traffic_without_failed_calls_passes() -> None:
+    assert_no_failed_calls(made_traffic("abc"))
+
+
+def test_failed_calls_are_listed_by_status_with_what_happened_before() -> None:
+    rows = Rows()
+    rows.answer("a", at_s=0.0)
+    rows.fail(4, at_s=0.1)
+    for call in range(3):
+        rows.fail(14, f"Socket closed {call}", at_s=0.5 + call / 100)
+    traffic = made_traffic(
+        rows,
+        events=(
+            Event(at_s=0.45, kind=EventKind.KILL, backend="b"),
+            Event(at_s=0.6, kind=EventKind.SCALE),
+        ),
+    )
+    told = (
+        "headless: 4 of 5 calls failed\n"
+        "UNAVAILABLE x 3, +0.501 s to +0.521 s, 0.051 s after kill pod-b\n"
+        "  the first one said: Socket closed 0\n"
+        "DEADLINE_EXCEEDED x 1, +0.101 s"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_no_failed_calls(traffic)
+
+
+def test_a_removed_pod_without_later_calls_passes() -> None:
+    # One of three pods: (2/3)**34 is 1.03e-6, **35 is 6.9e-7.
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0099))
+    assert_no_calls_to(made_traffic(["c"] * 10 + ["a", "b"] * 18, backends=left), "pod-c")
+    told = (
+        "INCONCLUSIVE: 34 calls that went elsewhere do not prove that pod-c gets none: 35 are "
+        "needed where it may be one of 3; let the traffic run longer"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_no_calls_to(made_traffic(["c"] * 10 + ["a", "b"] * 17, backends=left), "pod-c")
+
+
+def test_a_call_to_a_removed_pod_fails() -> None:
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0))
+    traffic = made_traffic(["a", "b"] * 20 + ["c"], backends=left)
+    told = (
+        "headless: 1 of 40 calls reached pod-c later than 0 s after its endpoint was removed, the "
+        "last one 0.040 s after"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_no_calls_to(traffic, "c")
+
+
+def test_calls_to_a_removed_pod_may_be_allowed_for_a_while() -> None:
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0))
+    traffic = made_traffic(["a", "c"] * 5 + ["a", "b"] * 20, backends=left)
+    assert_no_calls_to(traffic, "c", after_s=0.01)
+    with pytest.raises(AssertionError, match=r"later than 0.005 s after"):
+        assert_no_calls_to(traffic, "c", after_s=0.005)
+
+
+def test_calls_to_a_standing_pod_are_counted_from_the_beginning() -> None:
+    with pytest.raises(AssertionError, match=r"later than 0 s after traffic began, "):
+        assert_no_calls_to(made_traffic("aabc"), "b")
+    assert_no_calls_to(made_traffic("ab" * 20), "c")
+
+
+# --- runs that ended early
+
+PINNED = made_traffic("a" * 27, alarm=Alarm(alpha=5e-7, raised_after=19), alpha=5e-7)
+
+
+def test_a_run_that_ended_early_is_skewed_and_says_after_how_many_calls() -> None:
+    with pytest.raises(AssertionError) as raised:
+        assert_even_spread(PINNED)
+    assert str(raised.value).splitlines()[:2] == [
+        "headless: SKEWED: pod-a answered 27 of 27 calls (3.00 times its share);",
+        "  that they are not even was certain after 19",
+    ]
+
+
+def test_a_pinned_run_that_ended_early_is_pinned() -> None:
+    assert_pinned(PINNED)
+
+
+@pytest.mark.parametrize("backends", [2, 3, 10, 50])
+def test_whatever_ends_a_pinned_run_early_is_enough_to_call_it_pinned(backends: int) -> None:
+    alarm = SkewAlarm(backends, alpha=5e-7)
+    while not alarm.observe(0):
+        pass
+    assert alarm.raised_at is not None
+    assert alarm.raised_at <= 28
+    standing = tuple(Backend(uid=str(index), name=f"pod-{index}") for index in range(backends))
+    rows = ["0"] * alarm.raised_at
+    assert_pinned(made_traffic(rows, backends=standing, alpha=5e-7))
+
+
+def test_other_shares_are_not_read_off_a_run_that_ended_early() -> None:
+    told = (
+        "INCONCLUSIVE: the run ended early, for after 19 calls it was certain that the spread is "
+        "not even; whether it is the one wanted takes a run of a given length; send at least "
+    )
+    with pytest.raises(InconclusiveError, match=f"^{re.escape(told)}"):
+        assert_weighted_spread(PINNED, {"pod-a": 98, "pod-b": 1, "pod-c": 1})
+    with pytest.raises(InconclusiveError, match=f"^{re.escape(told)}"):
+        assert_share(PINNED, "pod-a", 0.5)
+
+
+def test_traffic_without_a_call_is_inconclusive() -> None:
+    told = "0 calls are too few: 584 are needed to find one backend at 1.5 times its share; "
+    with pytest.raises(InconclusiveError, match=re.escape(told)):
+        assert_even_spread(made_traffic(""))
