@@ -10,7 +10,7 @@ import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import Outcome
+from pytest_grpclb.model import Mechanism, Outcome
 
 from .made_traffic import SimulatedTraffic, pods
 from .test_asserts_rebalance import NEW, SCALED, exactly, scaled_in, scaled_out
@@ -79,10 +79,35 @@ def test_a_skew_below_the_one_in_question_takes_the_fixed_number_of_calls() -> N
     # Five calls of 25 are 1.2 times the share of one in six.
     pick = in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef" * 4 + "e")
     live = SimulatedTraffic(pick, backends=(*pods(3), *NEW), events=(SCALED,), rate=1000.0)
+    for looked_at_s in (1.3, 8.0):  # however many calls there are at the first look
+        live.wait(looked_at_s)
+        verdict = assert_rebalanced(live).verdict
+        assert (verdict.outcome, verdict.calls, verdict.needed_calls) == (Outcome.EVEN, 1837, 1837)
+        assert verdict.test == "exact binomial per backend, calls as the unit"
+
+
+def test_with_calls_to_a_stranger_no_spread_is_proven_even() -> None:
+    pick = in_turn(lambda at_s: "abc" if at_s < 1.8 else "abcdef" * 30 + "x")
+    live = SimulatedTraffic(pick, backends=(*pods(3), *NEW), events=(SCALED,), rate=1000.0)
     live.wait(1.3)
-    verdict = assert_rebalanced(live).verdict
-    assert (verdict.outcome, verdict.calls, verdict.needed_calls) == (Outcome.EVEN, 1837, 1837)
-    assert verdict.test == "exact binomial per backend, calls as the unit"
+    told = r"^headless: SKEWED: 10 calls were answered by 'x', none of the 6 backends\n"
+    with pytest.raises(AssertionError, match=told):
+        assert_rebalanced(live)
+
+
+def test_calls_of_pinned_connections_prove_nothing_however_even_they_are() -> None:
+    live = SimulatedTraffic(
+        lambda channel, at_s: "abcabc"[channel] if at_s < 1.8 else "abcdef"[channel],
+        channels=6,
+        mechanism=Mechanism.CONNECTION,
+        backends=(*pods(3), *NEW),
+        events=(SCALED,),
+        rate=1000.0,
+    )
+    live.wait(6.0)
+    finished = replace(live.snapshot(), ended_at_s=6.0)
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 6 connections are too few: "):
+        assert_rebalanced(finished)
 
 
 # --- finished runs, and runs that end too early
