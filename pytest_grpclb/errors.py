@@ -62,7 +62,7 @@ class ClusterStartError(GrpclbError):
 
 
 class CommandError(GrpclbError):
-    """A program of this machine, such as kind or docker, failed."""
+    """A program failed: of this machine, such as kind or docker, or of a pod."""
 
     def __init__(self, command: Sequence[str], *, what: str, output: str = "") -> None:
         tail = f"; it said:\n{output}" if output else ""

@@ -12,9 +12,15 @@ import yaml
 
 from pytest_grpclb.clusters.describing import describe_pods
 from pytest_grpclb.clusters.execute import execute
+from pytest_grpclb.clusters.hints import HOPELESS_WAITS
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.pods import PodState, PodWatch, selector_text
-from pytest_grpclb.errors import ApiError, ClusterStartError, ClusterUnavailableError
+from pytest_grpclb.errors import (
+    ApiError,
+    ClusterStartError,
+    ClusterUnavailableError,
+    CommandError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,6 +38,8 @@ _DIGEST = "sha256:594ceea76b01c592858f803f9ff4d2cb40542cae2060410b2c95f75907d659
 :source: chart ingress-nginx 4.15.1, ``controller.image.digest``
 """
 _CLASS, _NAMESPACE, _NAME = "nginx", "ingress-nginx", "ingress-nginx-controller"
+_CONTAINER = "controller"
+"""Named wherever one is asked for: a mesh may have put another beside it."""
 _SELECTOR = {
     "app.kubernetes.io/name": "ingress-nginx",
     "app.kubernetes.io/component": "controller",
@@ -39,7 +47,6 @@ _SELECTOR = {
 _CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
 _READY_S = 300.0
 """An image of 100 MB to pull, on a line that may be slow; nginx itself is there in seconds."""
-_HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 _SAVED_LINES = 10_000
 
 
@@ -111,12 +118,16 @@ def files(api: KubeApi) -> Mapping[str, str]:
     for pod in pods:
         name = pod["metadata"]["name"]
         try:
-            told[f"{name}.log"] = api.logs(_NAMESPACE, name, lines=_SAVED_LINES)
+            told[f"{name}.log"] = api.logs(
+                _NAMESPACE, name, container=_CONTAINER, lines=_SAVED_LINES
+            )
         except (ApiError, ConnectionError) as error:
             told[f"{name}.log"] = f"(it cannot be read: {error})\n"
         try:
-            text = execute(api, _NAMESPACE, name, "cat", "/etc/nginx/nginx.conf")
-        except (ApiError, ConnectionError) as error:
+            text = execute(
+                api, _NAMESPACE, name, "cat", "/etc/nginx/nginx.conf", container=_CONTAINER
+            )
+        except (ApiError, CommandError, ConnectionError) as error:
             text = f"(it cannot be read: {error})\n"
         told[f"{name}-nginx.conf"] = text
     return told
@@ -153,6 +164,6 @@ def _wait_ready(api: KubeApi, provider: str, timeout_s: float) -> None:
 
 def _hopeless(pod: PodState) -> bool:
     return any(
-        status.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS
+        status.get("state", {}).get("waiting", {}).get("reason") in HOPELESS_WAITS
         for status in pod.manifest.get("status", {}).get("containerStatuses", ())
     )
