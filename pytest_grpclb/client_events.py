@@ -60,7 +60,7 @@ def with_pods(events: Iterable[Event], backends: Sequence[Backend]) -> tuple[Eve
     :param backends: every pod that there was, in order of readiness
     """
     # Of two pods that had the same address one after the other, the later one is meant.
-    uids = {backend.address: backend.uid for backend in backends if backend.address}
+    uids = {address: backend.uid for backend in backends for address in backend.addresses}
     return tuple(replace(event, backend=uids.get(_host(event.address), "")) for event in events)
 
 

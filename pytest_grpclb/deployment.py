@@ -99,7 +99,7 @@ class Deployment:
         """
 
         def done(pods: tuple[PodState, ...]) -> bool:
-            staying = [pod for pod in pods if not pod.terminating]
+            staying = [pod for pod in pods if pod.stays]
             if any(_hopeless(pod) for pod in staying):
                 return True
             uids = {pod.uid for pod in staying}
@@ -206,7 +206,7 @@ class Deployment:
         :raises NotReadyError: as `wait_ready`
         """
         self._check_change("restart")
-        before = tuple(pod for pod in self.watch.pods() if not pod.terminating)
+        before = tuple(pod for pod in self.watch.pods() if pod.stays)
         self.watch.note(EventKind.RESTART)
         moment = datetime.now(UTC).isoformat(timespec="microseconds")
         annotations = {"kubectl.kubernetes.io/restartedAt": moment}
@@ -283,7 +283,7 @@ class Deployment:
         return where.path(self.service.namespace, self.service.deployment, subresource)
 
     def _staying(self) -> int:
-        return sum(not pod.terminating for pod in self.watch.pods())
+        return sum(pod.stays for pod in self.watch.pods())
 
     def _await_readiness(self, uid: str, *, ready: bool) -> None:
         def done(pods: tuple[PodState, ...]) -> bool:

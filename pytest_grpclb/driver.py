@@ -26,6 +26,8 @@ _RUN = "/grpclb.driver.v1.Driver/Run"
 _EXCHANGE = "/grpclb.driver.v1.Driver/Exchange"
 _CONNECT_S = 15.0
 """The driver's pod is ready before it is dialled; what is left is a port-forward's set-up."""
+_STARTS = 3
+"""Tries to start a run, or to exchange messages: nothing is counted before a run has begun."""
 _FINISH_S = 30.0
 """After Stop: the longest deadline that calls in flight are expected to have, and a margin."""
 
@@ -112,13 +114,20 @@ class Plan:
 class DriverClient:
     """A connection to the driver's control port."""
 
-    def __init__(self, address: str, *, identify: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        identify: Callable[[str], str] = str,
+        explain: Callable[[], str] = str,
+    ) -> None:
         """Connect when it is first used.
 
         :param address: "host:port"
         :param identify: returns the UID of a backend by what named it in a response
+        :param explain: returns why the connection broke off, as far as that is known, for people
         """
-        self._address, self._identify = address, identify
+        self._address, self._identify, self._explain = address, identify, explain
         self._channel = grpc.insecure_channel(
             address,
             options=[("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)],
@@ -131,15 +140,29 @@ class DriverClient:
     def start(self, plan: Plan) -> DriverRun:
         """Start *plan* and return when its counting has begun.
 
+        It is started again where the connection breaks off before that.
+
         :raises DriverError: if the driver cannot be reached or refuses the plan
         """
-        run = DriverRun(self._channel, plan, self._address, identify=self._identify)
-        try:
-            run.wait_started(plan.warm_up_timeout_s + _CONNECT_S)
-        except BaseException:
+        for attempt in range(1, _STARTS + 1):
+            last = attempt == _STARTS
+            run = DriverRun(
+                self._channel,
+                plan,
+                self._address,
+                identify=self._identify,
+                explain=self._explain,
+            )
+            try:
+                run.wait_settled(plan.warm_up_timeout_s + _CONNECT_S)
+                if last or not run.lost or run.has_started:
+                    run.wait_started(0)
+                    return run
+            except BaseException:
+                run.cancel()
+                raise
             run.cancel()
-            raise
-        return run
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def exchange(self, plan: Plan) -> tuple[list[bytes], int, str]:
         """Send each request of the plan's call on a stream, one after the other, until one fails.
@@ -154,33 +177,48 @@ class DriverClient:
         )
         message = plan.message().plan
         message.call.wait_for_ready = True
-        try:
-            answers = method(
-                message,
-                timeout=plan.call.timeout_s + _CONNECT_S,
-                wait_for_ready=True,
-            )
-        except grpc.RpcError as error:
-            raise DriverError(
-                f"driver at {self._address}: no exchange of {plan.call.method}: "
-                f"{error.code().name}: {error.details()}"
-            ) from error
-        return list(answers.responses), answers.status, answers.details
+        for attempt in range(1, _STARTS + 1):
+            try:
+                answers = method(
+                    message,
+                    timeout=plan.call.timeout_s + _CONNECT_S,
+                    wait_for_ready=True,
+                )
+            except grpc.RpcError as error:
+                lost = _is_lost(error)
+                if lost and attempt < _STARTS:
+                    continue
+                why = self._explain() if lost else ""
+                told = f"{error.code().name}: {error.details()}"
+                raise DriverError(
+                    f"driver at {self._address}: no exchange of {plan.call.method}: "
+                    f"{told}; {why}".removesuffix("; ")
+                ) from error
+            return list(answers.responses), answers.status, answers.details
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 class DriverRun:
     """One run of the driver: its calls so far, and the way to end it."""
 
     def __init__(
-        self, channel: Any, plan: Plan, address: str, *, identify: Callable[[str], str] = str
+        self,
+        channel: Any,
+        plan: Plan,
+        address: str,
+        *,
+        identify: Callable[[str], str] = str,
+        explain: Callable[[], str] = str,
     ) -> None:
-        self._address = address
+        self._address, self._explain = address, explain
         self._requests: queue.SimpleQueue[pb.RunRequest | None] = queue.SimpleQueue()
         self._requests.put(plan.message())
         self._changed = threading.Condition()
         self._told = Told(identify=identify, allowed=plan.call.allowed_status)
         self._finished = False
         self._error = ""
+        self.lost = False
+        """Whether the connection to the driver broke off."""
         method = channel.stream_stream(
             _RUN,
             request_serializer=pb.RunRequest.SerializeToString,
@@ -192,18 +230,25 @@ class DriverRun:
 
     # --- the caller's side
 
+    @property
+    def has_started(self) -> bool:
+        """Whether counting has begun."""
+        return self._told.started is not None
+
+    def wait_settled(self, timeout_s: float) -> None:
+        """Return when counting has begun, the run has ended before, or the time has passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.has_started or self._finished, timeout_s)
+
     def wait_started(self, timeout_s: float) -> None:
         """Return when counting has begun.
 
         :raises DriverError: if that takes longer than *timeout_s* or the driver gives up
         """
-        with self._changed:
-            began = self._changed.wait_for(
-                lambda: self._told.started is not None or self._finished, timeout_s
-            )
-            if self._told.started is None:
-                why = self._error if began else f"no answer within {timeout_s:g} s"
-                raise DriverError(f"driver at {self._address}: the run did not start: {why}")
+        self.wait_settled(timeout_s)
+        if not self.has_started:
+            why = self._why() if self._finished else f"no answer within {timeout_s:g} s"
+            raise DriverError(f"driver at {self._address}: the run did not start: {why}")
 
     @property
     def started_at_s(self) -> float:
@@ -264,7 +309,11 @@ class DriverRun:
         :raises DriverError: if it ended early
         """
         if self._finished and self._error:
-            raise DriverError(f"driver at {self._address}: the run ended early: {self._error}")
+            raise DriverError(f"driver at {self._address}: the run ended early: {self._why()}")
+
+    def _why(self) -> str:
+        explanation = self._explain() if self.lost else ""
+        return f"{self._error}; {explanation}" if explanation else self._error
 
     def stop(self) -> None:
         """Send no further call and wait for those in flight.
@@ -327,6 +376,7 @@ class DriverRun:
             error = "the driver closed the stream without a word"
         except grpc.RpcError as failure:
             error = f"{failure.code().name}: {failure.details()}"
+            self.lost = _is_lost(failure)
         except NonsenseError as failure:
             error = str(failure)
             self._responses.cancel()
@@ -336,3 +386,10 @@ class DriverRun:
                 self._error = self._error or error
                 self._finished = True
                 self._changed.notify_all()
+
+
+def _is_lost(error: grpc.RpcError) -> bool:
+    """Tell whether the connection broke off, which releases of gRPC's core tell in two ways."""
+    if error.code() is grpc.StatusCode.UNKNOWN:
+        return "Stream removed" in (error.details() or "")
+    return bool(error.code() is grpc.StatusCode.UNAVAILABLE)

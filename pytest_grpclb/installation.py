@@ -6,6 +6,7 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.fate import why_lost
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
@@ -145,8 +146,10 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         others[name].wait_ready(each.replicas)
     picker: Picker = ClientPicks()
     ingress = None
+    explain: Callable[[], str] = str
     if client is not None:
         [pod] = client.serving()
+        explain = functools.partial(why_lost, client.watch, pod)
         address = stack.enter_context(
             cluster.reach(namespace, pod.name, pod.address, client.service.port)
         )
@@ -169,7 +172,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         )
         target, address, ingress = entrance.target, entrance.driver_address, entrance.ingress
         picker = IngressPicks(ingress, identify=deployment.watch.uid_of)
-    driver = DriverClient(address, identify=deployment.watch.uid_of)
+    driver = DriverClient(address, identify=deployment.watch.uid_of, explain=explain)
     stack.callback(driver.close)
     resolver.exchange = _exchange(driver.exchange, target)
     sent = resolver.template(call, calls=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.errors import DriverError
@@ -71,7 +72,7 @@ class Launcher:
         plan = Plan(
             target=freezer.target,
             call=template,
-            pods=tuple(each.address for each in self._deployment.backends() if each.address),
+            pods=tuple(chain.from_iterable(each.addresses for each in self._deployment.backends())),
             channels=given("channels", channels, settings.channels),
             concurrency=given("concurrency", concurrency, settings.concurrency),
             rate_per_s=rate_per_s,

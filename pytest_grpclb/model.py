@@ -122,6 +122,13 @@ class Backend:
     ready_at_s: float | None = None
     removed_at_s: float | None = None
     """When its endpoint stopped being ready; None: it still is."""
+    other_addresses: tuple[str, ...] = ()
+    """Of its other IP family, on a dual-stack cluster."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address that it is called by."""
+        return ((self.address,) if self.address else ()) + self.other_addresses
 
 
 class EventKind(enum.Enum):

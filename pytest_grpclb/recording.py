@@ -158,7 +158,7 @@ class ChannelMaker:
             if not self._dns:
                 raise ChannelError(self._freezer.strategy.name, cluster=self._cluster)
             address = channels.led(address, dns=self._dns, own=self._beside)
-        pods = tuple(each.address for each in self._backends() if each.address)
+        pods = tuple(itertools.chain.from_iterable(each.addresses for each in self._backends()))
         plan = Plan(target=replace(target, address=address), call=call, pods=pods)
         return Recording(
             plan=plan.message().plan, alpha=alpha, allowed=frozenset(call.allowed_status)

@@ -21,6 +21,8 @@ __all__ = ["PodState", "PodWatch", "selector_text"]
 _WATCH_S = 240
 """The API ends a watch after this time and it is opened anew; below the client's usual timeouts."""
 _PAUSE_S = 0.2
+_ENDED = frozenset({"Failed", "Succeeded"})
+"""Phases of pods that stay for whoever wants to look at them; others have taken their places."""
 
 
 def selector_text(selector: Mapping[str, str]) -> str:
@@ -35,8 +37,12 @@ class PodState:
     uid: str
     name: str
     address: str
+    addresses: tuple[str, ...]
+    """All that it has, also of the other IP family; the first is `address`."""
     ready: bool
     terminating: bool
+    ended: bool
+    """Whether it will never run again though it is still there: it was evicted, or has finished."""
     manifest: Mapping[str, Any]
 
     @property
@@ -44,20 +50,30 @@ class PodState:
         """Whether new calls should go to it."""
         return self.ready and not self.terminating
 
+    @property
+    def stays(self) -> bool:
+        """Whether it counts as one of its workload's replicas."""
+        return not self.terminating and not self.ended
+
 
 def pod_state(pod: Mapping[str, Any]) -> PodState:
     """Read a pod object.
 
-    :source: Kubernetes documentation, "Pod Lifecycle", pod conditions
+    :source: Kubernetes documentation, "Pod Lifecycle", pod conditions and phases; Kubernetes API,
+        ``PodStatus.podIPs``
     """
     status = pod.get("status", {})
-    conditions = {entry["type"]: entry["status"] for entry in status.get("conditions", ())}
+    conditions = {entry["type"]: entry["status"] for entry in status.get("conditions") or ()}
+    address = status.get("podIP", "")
+    listed = (each["ip"] for each in status.get("podIPs") or () if each.get("ip"))
     return PodState(
         uid=pod["metadata"]["uid"],
         name=pod["metadata"]["name"],
-        address=status.get("podIP", ""),
+        address=address,
+        addresses=tuple(dict.fromkeys((*([address] if address else []), *listed))),
         ready=conditions.get("Ready") == "True",
         terminating="deletionTimestamp" in pod["metadata"],
+        ended=status.get("phase") in _ENDED,
         manifest=pod,
     )
 
@@ -211,13 +227,18 @@ class PodWatch:
 
     def _see(self, state: PodState) -> None:
         self._pods[state.uid] = state
-        if state.address:
-            self._by_address[state.address] = state.uid  # an address is one pod's after another
+        if not state.ended:  # the address of one that has ended may be another's by now
+            for address in state.addresses:
+                self._by_address[address] = state.uid  # an address is one pod's after another
         known = self._backends.get(state.uid)
         now_s = time.monotonic()
         if state.serves and (known is None or known.removed_at_s is not None):
             self._backends[state.uid] = Backend(
-                uid=state.uid, name=state.name, address=state.address, ready_at_s=now_s
+                uid=state.uid,
+                name=state.name,
+                address=state.address,
+                other_addresses=state.addresses[1:],
+                ready_at_s=now_s,
             )
             self._events.append(Event(at_s=now_s, kind=EventKind.ENDPOINT_READY, backend=state.uid))
         elif not state.serves:

@@ -194,13 +194,14 @@ def _not_connected(traffic: Traffic, verdict: Verdict) -> str:
     }
     idle = [backend for backend in _idle(traffic, verdict) if backend.address]
     for backend in idle:
-        state = states.get(backend.address)
-        if state is not None and state != "READY":
+        seen = {address: states[address] for address in backend.addresses if address in states}
+        if seen and "READY" not in seen.values():
+            address, state = next(iter(seen.items()))
             return (
-                f"the client's connection to {backend.name} at {backend.address} is {state}; "
+                f"the client's connection to {backend.name} at {address} is {state}; "
                 "check the port it listens on, its readiness probe and network policies"
             )
-    unknown = [backend for backend in idle if backend.address not in states]
+    unknown = [backend for backend in idle if states.keys().isdisjoint(backend.addresses)]
     # Behind a proxy the client sees no pod address at all, which says nothing of any pod.
     if unknown and len(unknown) < verdict.backends:
         return (

@@ -250,7 +250,7 @@ def _connections_of(traffic: Traffic, backend: Backend | None) -> str:
     opened = [
         each.connections
         for each in traffic.connections
-        if backend is not None and each.address.rpartition(":")[0].strip("[]") == backend.address
+        if backend is not None and each.address.rpartition(":")[0].strip("[]") in backend.addresses
     ]
     return str(sum(opened)) if opened else "-"
 

@@ -37,6 +37,8 @@ class Fault:
     """The API does what it is asked, then the connection is reset."""
     reset_after_lines: int | None = None
     """The connection is reset after so many lines of the body."""
+    cut_after_bytes: int | None = None
+    """Of what a pod's streams bring: the websocket is reset after so many, below TLS."""
     line: bytes = b""
     """What the body consists of, in place of the API's."""
 
@@ -50,6 +52,8 @@ class FaultyApi:
     plan: Callable[[str, str], Fault | None] = field(default=lambda _verb, _path: None)
     """From verb and path (with query) to what shall go wrong."""
     seen: list[tuple[str, str]] = field(default_factory=list)
+    carried: list[socket.socket] = field(default_factory=list)
+    """The clients' ends of the websockets that stand."""
 
     def __enter__(self) -> Self:
         config = json.loads(self.kubeconfig.read_text())
@@ -83,6 +87,14 @@ class FaultyApi:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def cut(self) -> int:
+        """Break off every websocket that stands, and return how many did."""
+        carried, self.carried[:] = list(self.carried), []
+        for each in carried:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        return len(carried)
 
     @property
     def leads_here(self) -> Path:
@@ -122,7 +134,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif fault.status:
             self._answer(fault)
         elif self.headers.get("Upgrade"):
-            self._splice()
+            self._splice(fault.cut_after_bytes)
         else:
             self._forward(body, fault)
 
@@ -161,9 +173,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def _splice(self) -> None:
+    def _splice(self, limit: int | None) -> None:
         """Pass bytes both ways from here on: it is no HTTP any more."""
         self.close_connection = True
+        carried = self.server.api.carried
+        carried.append(self.connection)
         connection = self.server.connect()
         connection.connect()
         upstream = connection.sock
@@ -171,21 +185,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         head += [f"{name}: {value}" for name, value in self.headers.items()]
         upstream.sendall("\r\n".join([*head, "", ""]).encode())
 
-        def pump(source: socket.socket, sink: socket.socket) -> None:
+        def pump(source: socket.socket, sink: socket.socket, limit: int | None = None) -> None:
+            left = limit
             with contextlib.suppress(OSError):
-                while piece := source.recv(65536):
-                    sink.sendall(piece)
+                while left != 0 and (piece := source.recv(65536)):
+                    sink.sendall(piece[:left])
+                    left = None if left is None else max(0, left - len(piece))
             for each in (source, sink):
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
 
         # A timeout keeps TLS from holding its lock while it waits for bytes.
         self.connection.settimeout(60)
-        back = threading.Thread(target=pump, args=(upstream, self.connection), daemon=True)
+        back = threading.Thread(target=pump, args=(upstream, self.connection, limit), daemon=True)
         back.start()
         pump(self.connection, upstream)
         back.join()
         connection.close()
+        if self.connection in carried:
+            carried.remove(self.connection)
 
     def _reset(self) -> None:
         """Close so that the peer sees ECONNRESET, not an orderly end."""

@@ -27,16 +27,26 @@ class Listing:
         raise ConnectionError
 
 
-def pod(uid: str, address: str) -> dict[str, Any]:
-    status = {"podIP": address} if address else {}
+def pod(uid: str, address: str, *others: str, **told: Any) -> dict[str, Any]:
+    status: dict[str, Any] = {"podIP": address} if address else {}
+    if others:
+        status["podIPs"] = [{"ip": each} for each in (address, *others)]
+    status |= told
     return {"metadata": {"uid": uid, "name": f"pod-{uid}"}, "status": status}
 
 
 @pytest.fixture
 def watch() -> Iterator[PodWatch]:
-    pods = [pod("u1", "127.9.1.5"), pod("u2", ""), pod("u6", "fd00::5")]
+    pods = [
+        pod("u1", "127.9.1.5"),
+        pod("u2", ""),
+        pod("u6", "fd00::5"),
+        pod("both", "10.0.0.7", "fd00::7", conditions=[{"type": "Ready", "status": "True"}]),
+        # Evicted: its address was given to another that came after it, or before it in the list.
+        pod("gone", "127.9.1.5", phase="Failed", reason="Evicted"),
+    ]
     made = PodWatch(cast("KubeApi", Listing(*pods)), "ns", {"app": "shop"})
-    assert made.wait_for(lambda seen: len(seen) == 3, timeout_s=30.0)
+    assert made.wait_for(lambda seen: len(seen) == 5, timeout_s=30.0)
     yield made
     made.close()
 
@@ -49,9 +59,27 @@ def watch() -> Iterator[PodWatch]:
         ("127.9.1.5:50051", "u1"),
         ("fd00::5", "u6"),
         ("[fd00::5]:50051", "u6"),
+        ("10.0.0.7:50051", "both"),
+        ("[fd00::7]:50051", "both"),
         ("127.9.1.6:50051", "127.9.1.6:50051"),
         ("", ""),
     ],
 )
 def test_a_pod_is_known_by_its_uid_or_its_address(watch: PodWatch, told: str, uid: str) -> None:
     assert watch.uid_of(told) == uid
+
+
+def test_a_pod_of_two_families_is_one_backend_with_both_addresses(watch: PodWatch) -> None:
+    [backend] = watch.backends()
+    assert backend.uid == "both"
+    assert backend.addresses == ("10.0.0.7", "fd00::7")
+
+
+def test_a_pod_that_was_evicted_takes_no_replicas_place(watch: PodWatch) -> None:
+    assert {each.uid: each.stays for each in watch.pods()} == {
+        "u1": True,
+        "u2": True,
+        "u6": True,
+        "both": True,
+        "gone": False,
+    }

@@ -1,0 +1,146 @@
+"""Whole runs on kind, by stand-ins of kind and docker: what is made, shared, kept and deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi, Resource
+
+from .real_clusters import FAILS, PASSES, run, summary, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
+    from tests.cluster.stand_ins import StandIns
+
+CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
+
+
+def test_workers_share_one_kind_cluster_with_a_namespace_each(
+    pytester: pytest.Pytester, stand_ins: StandIns
+) -> None:
+    pytester.makepyfile(
+        test_it="import pytest\n"
+        "@pytest.mark.parametrize('number', range(2))\n"
+        "def test_it(grpclb, number): grpclb.drive(calls=5)\n"
+    )
+    options = ["--grpclb-cluster=kind", "--grpclb-replicas=1", "-n2", "--dist=each"]
+    run(pytester, *options).assert_outcomes(passed=4)
+    assert len(stand_ins.asked("kind create")) <= 2  # a second, should one end before two begins
+    assert stand_ins.get()["clusters"] == {}
+    assert not (pytester.path / ".pytest-kind").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
+    pytester: pytest.Pytester, existing: EmbeddedCluster, stand_ins: StandIns, workers: int
+) -> None:
+    """With an ingress controller installed by the run, for kind's clusters have none."""
+    api = KubeApi(existing.kubeconfig, existing.context)
+    for each in api.list(CLASSES):
+        api.delete(CLASSES, "", each["metadata"]["name"])
+    folder = Path(__file__).parents[2] / "example_tests"
+    files = [str(folder / f"test_{name}.py") for name in ("even_spread", "ingress", "lookaside")]
+    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", f"-n{workers}"]
+    result = run(pytester, *files, *options)
+    outcomes = result.parseoutcomes()
+    assert outcomes.keys() <= {"passed", "skipped"}
+    assert outcomes["passed"] >= 15
+    assert stand_ins.get()["clusters"] == {}
+    [pod] = api.list(PODS, "ingress-nginx")
+    assert pod["status"]["phase"] == "Running"
+    api.delete(NAMESPACES, "", "ingress-nginx")
+    until(lambda: "ingress-nginx" not in names(api), "the controller's namespace is gone")
+    api.close()
+
+
+def names(api: KubeApi) -> set[str]:
+    return {each["metadata"]["name"] for each in api.list(NAMESPACES)}
+
+
+def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(
+    pytester: pytest.Pytester, stand_ins: StandIns, namespaces: Callable[[], set[str]]
+) -> None:
+    pytester.makepyfile(test_it=FAILS)
+    options = ["--grpclb-cluster=kind", "--grpclb-replicas=1", "--grpclb-keep=on-failure"]
+    result = run(pytester, *options)
+    result.assert_outcomes(failed=1)
+    [name] = stand_ins.get()["clusters"]
+    command = f"{stand_ins.programs / 'kind'} delete cluster --name={name}"
+    lines = summary(result)
+    assert len(lines) == 2
+    assert lines[0].startswith("grpclb: kept namespace 'grpclb-")
+    assert lines[1].startswith(f"grpclb: kept kind cluster {name!r}")
+    assert all(line.endswith(f"delete it with: {command}") for line in lines)
+    assert len(namespaces()) == 1
+
+
+def test_the_nodes_logs_are_saved_before_a_failed_runs_cluster_is_deleted(
+    pytester: pytest.Pytester, stand_ins: StandIns
+) -> None:
+    pytester.makepyfile(test_it=FAILS)
+    options = ["--grpclb-cluster=kind", "--grpclb-replicas=1", "--grpclb-artifacts=saved"]
+    run(pytester, *options).assert_outcomes(failed=1)
+    [log] = (pytester.path / "saved").glob("kind-grpclb-*/*-control-plane/kubelet.log")
+    assert log.read_text() == "kubelet: no cgroups\n"
+    [exported], [deleted] = stand_ins.asked("kind export logs"), stand_ins.asked("kind delete")
+    asked = stand_ins.asked("kind")
+    assert asked.index(exported) < asked.index(deleted)
+    pytester.makepyfile(test_it=PASSES)
+    run(pytester, *options).assert_outcomes(passed=1)
+    assert len(stand_ins.asked("kind export logs")) == 1
+
+
+def test_without_docker_tests_are_skipped_with_the_reason_or_fail_if_it_is_required(
+    pytester: pytest.Pytester, stand_ins: StandIns
+) -> None:
+    stand_ins.set(engine_is_down=True)
+    pytester.makepyfile(test_it=PASSES)
+    reason = (
+        f"cluster provider 'kind' cannot be used here: {stand_ins.programs / 'docker'} does not "
+        "work: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+        "Is the docker daemon running?; start docker, or use --grpclb-cluster=embedded"
+    )
+    result = run(pytester, "--grpclb-cluster=kind", "-rs")
+    result.assert_outcomes(skipped=1)
+    assert f"{reason}; with --grpclb-require this is a failure" in result.stdout.str()
+    result = run(pytester, "--grpclb-cluster=kind", "--grpclb-require")
+    result.assert_outcomes(errors=1)
+    assert f"ClusterUnavailableError: {reason}" in result.stdout.str()
+    pytester.makeini("[pytest]\ngrpclb_require = true\ngrpclb_cluster = kind\n")
+    run(pytester).assert_outcomes(errors=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "--grpclb-keep=sometimes",
+            "--grpclb-keep: 'sometimes' cannot be used; expected one of never, on-failure, always",
+        ),
+        (
+            "--grpclb-image=programs",
+            "--grpclb-image: 'programs' cannot be used; "
+            "expected REPOSITORY:TAG, with a tag other than 'latest'",
+        ),
+        (
+            "--grpclb-load-image=shop:latest",
+            "--grpclb-load-image: 'shop:latest' cannot be used; "
+            "expected REPOSITORY:TAG, with a tag other than 'latest'",
+        ),
+        (
+            "--grpclb-image=localhost:5000/programs",
+            "--grpclb-image: 'localhost:5000/programs' cannot be used; "
+            "expected REPOSITORY:TAG, with a tag other than 'latest'",
+        ),
+    ],
+)
+def test_options_that_cannot_be_used(pytester: pytest.Pytester, option: str, message: str) -> None:
+    pytester.makepyfile(test_it=PASSES)
+    result = run(pytester, option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in result.stderr.str()
