@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from pytest_grpclb.clusters.connecting import accept_unverified, configured, websocket_on
 from pytest_grpclb.clusters.streaming import ResponseStream
 from pytest_grpclb.errors import ApiError
 
@@ -68,17 +69,18 @@ class KubeApi:
         :param scratch: where the kubernetes client writes certificates that the file holds inline;
             by default in the system's temporary folder, where a killed process leaves them behind
         """
-        from kubernetes import client, config
+        from kubernetes import config
 
-        configuration = client.Configuration()
-        config.load_kube_config(
-            str(kubeconfig),
-            context=context,
-            client_configuration=configuration,
-            persist_config=False,
-            temp_file_path=None if scratch is None else str(scratch),
-        )
-        self._use(configuration)
+        def load(configuration: Any) -> None:
+            config.load_kube_config(
+                str(kubeconfig),
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+                temp_file_path=None if scratch is None else str(scratch),
+            )
+
+        self._use(configured(load))
 
     def without_credentials(self) -> KubeApi:
         """Return a connection to the same API that says nothing of who asks."""
@@ -97,6 +99,8 @@ class KubeApi:
         self._configuration = configuration
         self._client = client.ApiClient(configuration)
         self._pool = self._client.rest_client.pool_manager
+        if not configuration.verify_ssl:
+            accept_unverified(self._pool)
         self._resources: dict[tuple[str, str], Resource] = {}
 
     def close(self) -> None:
@@ -210,44 +214,22 @@ class KubeApi:
         :param timeout_s: for connecting; the websocket itself waits as long as it is told to
         :raises ApiError: if the API refuses it or cannot be reached
         """
-        import ssl
-        from urllib.parse import urlsplit
+        from websocket import WebSocketBadStatusException, WebSocketException
 
-        from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
-
-        settings = self._configuration
-        tls = {
-            "cert_reqs": ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE,
-            "check_hostname": settings.verify_ssl and settings.assert_hostname is not False,
-            "ca_certs": settings.ssl_ca_cert,
-            "certfile": settings.cert_file,
-            "keyfile": settings.key_file,
-            # Clients before 26.1 read no tls-server-name from a kubeconfig.
-            "server_hostname": getattr(settings, "tls_server_name", None),
-        }
-        # As requests are sent: by the configured proxy, or by none whatever the environment says.
-        proxy = urlsplit(settings.proxy) if settings.proxy else None
-        way: Json = {"http_no_proxy": ["*"]}
-        if proxy is not None:
-            way = {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port}
-        given = {name: value for name, value in tls.items() if value is not None}
-        websocket = WebSocket(sslopt=given)
         try:
-            websocket.connect(  # type: ignore[no-untyped-call]
-                "ws" + settings.host.removeprefix("http") + path,
-                header=self._headers(),
-                subprotocols=[subprotocol],
-                suppress_origin=True,
-                timeout=timeout_s,
-                **way,
+            return websocket_on(
+                self._configuration,
+                self._pool,
+                path,
+                headers=self._headers(),
+                subprotocol=subprotocol,
+                timeout_s=timeout_s,
             )
         except WebSocketBadStatusException as error:
             told = getattr(error, "resp_body", None) or b""
             raise _refusal("GET", path, error.status_code, told) from error
         except (OSError, WebSocketException) as error:
             raise ApiError("GET", path, status=0, message=str(error)) from error
-        websocket.settimeout(None)
-        return websocket
 
     # --- objects
 
