@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.fate import why_lost
+from pytest_grpclb.clusters.kube import PODS
+from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.sources.tls import Tls
     from pytest_grpclb.strategies import Strategy
 
-__all__ = ["install"]
+__all__ = ["install", "rendered_for"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
@@ -46,7 +48,7 @@ _DRIVER = "driver"
 """The component that every strategy's chart has."""
 
 
-def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
+def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in its order
     stack: ExitStack,
     *,
     cluster: Cluster,
@@ -91,7 +93,9 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         manifests = tuple(with_gate(manifests))
     # In somebody else's namespace names must be the run's own.
     release = namespace if backends.borrowed else _RELEASE
-    rendered = _rendered(strategy, cluster, service, settings, release=release)
+    # Where somebody else's pods run already, they tell; others do when they are ready.
+    ipv6 = backends.borrowed and _has_ipv6(api, service)
+    rendered = rendered_for(strategy, cluster, service, settings, release=release, ipv6=ipv6)
     target = strategy.target(service, settings, release=release)
     if tls is not None:
         target = tls.secured(target, strategy.name, settings)
@@ -139,6 +143,10 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     others = {name: watched(each.service) for name, each in components.items()}
     # The backends first: without them a sidecar has no hosts, and is not ready either.
     deployment.wait_ready(backends.replicas)
+    if later and _has_ipv6(api, service):
+        again = rendered_for(strategy, cluster, service, settings, release=release, ipv6=True)
+        later = [each for each in again if each not in rendered or _is_driver(each)]
+        rendered = again
     api.apply(later, namespace=namespace)
     if client is not None:
         client.wait_ready(1)
@@ -231,15 +239,36 @@ def _chart(strategy: Strategy) -> Path:
     return strategy.chart or charts_directory() / "strategy"
 
 
-def _rendered(
-    strategy: Strategy, cluster: Cluster, service: Service, settings: Settings, *, release: str
+def _has_ipv6(api: KubeApi, service: Service) -> bool:
+    """Tell whether pods are reached by IPv6: of dual-stack pods, whether that comes first."""
+    pods = api.list(PODS, service.namespace, selector=selector_text(service.selector))
+    return any(":" in pod.get("status", {}).get("podIP", "") for pod in pods)
+
+
+def rendered_for(
+    strategy: Strategy,
+    cluster: Cluster,
+    service: Service,
+    settings: Settings,
+    *,
+    release: str,
+    ipv6: bool = False,
 ) -> list[Manifest]:
+    """Return the strategy's objects.
+
+    :param ipv6: whether the kubelet asks pods by IPv6: who listens on 0.0.0.0 does not hear it, and
+        who listens on [::] needs a kernel that has it
+    :raises ChartError: if its chart does not render
+    :raises ClusterUnavailableError: if an image cannot be had
+    """
     from pytest_grpclb.chart import render
 
     repository, _, tag = cluster.programs_image.rpartition(":")
     values = strategy.values(service, settings) | {
         "driver": {"image": {"repository": repository, "tag": tag}}
     }
+    if ipv6 and "envoy" in values:
+        values["envoy"] = {"probeAddress": "::"} | values["envoy"]
     rendered = render(_chart(strategy), values=values, release=release, namespace=service.namespace)
     for image in images_of(rendered):
         cluster.check_image(image)

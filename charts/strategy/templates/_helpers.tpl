@@ -53,3 +53,18 @@ ports:
     protocol: TCP
     appProtocol: kubernetes.io/h2c
 {{- end }}
+
+{{/*
+What keeps a mesh's proxy out of a pod: it would pick the backends itself, and what is measured is
+the mesh. Istio, with and without sidecars, and Kuma go by labels; Linkerd and Consul by annotations.
+*/}}
+{{- define "strategy.noMeshLabels" -}}
+sidecar.istio.io/inject: "false"
+istio.io/dataplane-mode: none
+kuma.io/sidecar-injection: disabled
+{{- end }}
+
+{{- define "strategy.noMeshAnnotations" -}}
+linkerd.io/inject: disabled
+consul.hashicorp.com/connect-inject: "false"
+{{- end }}

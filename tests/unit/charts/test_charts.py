@@ -312,3 +312,59 @@ def test_the_strategy_renders_for_all_values(
     [container] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["ports"][0]["containerPort"] == driver_port
     assert container["args"] == ["driver", f"--port={driver_port}"]
+
+
+MESH = {
+    "labels": {
+        "sidecar.istio.io/inject": "false",
+        "istio.io/dataplane-mode": "none",
+        "kuma.io/sidecar-injection": "disabled",
+    },
+    "annotations": {
+        "linkerd.io/inject": "disabled",
+        "consul.hashicorp.com/connect-inject": "false",
+    },
+}
+"""What keeps proxies out of pods.
+
+:source: Istio, "Installing the Sidecar", "Add workloads to the mesh" (ambient); Linkerd, "Automatic
+    Proxy Injection"; Kuma, "Data plane proxy on Kubernetes"; Consul, "Annotations and labels"
+"""
+
+
+def pods_of(name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    manifests = render(charts_directory() / name, values=values, release="rel", namespace="ns")
+    found = [each["spec"]["template"] for each in manifests if each["kind"] == "Deployment"]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *VARIANTS,
+        ("strategy", {"strategy": "lookaside", "backend": {"selector": SELECTOR}}),
+        ("strategy", {"strategy": "envoy-sidecar", "backend": {"selector": SELECTOR}}),
+    ],
+)
+def test_no_mesh_puts_its_proxy_beside_what_measures(name: str, values: dict[str, Any]) -> None:
+    for pod in pods_of(name, values):
+        for kind, wanted in MESH.items():
+            assert pod["metadata"][kind].items() >= wanted.items()
+
+
+@pytest.mark.parametrize("of", ["", "driver", "balancer"])
+def test_who_wants_a_mesh_can_have_it(of: str) -> None:
+    own = {
+        "podLabels": {"sidecar.istio.io/inject": "true"},
+        "podAnnotations": {"linkerd.io/inject": "enabled"},
+    }
+    values = {"strategy": "lookaside", "backend": {"selector": SELECTOR}, of: own}
+    pods = pods_of("strategy", values) if of else pods_of("greeter", own)
+    found = {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["metadata"] for pod in pods
+    }
+    metadata = found[of or "backend"]
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "true"
+    assert metadata["labels"]["istio.io/dataplane-mode"] == "none"
+    assert metadata["annotations"]["linkerd.io/inject"] == "enabled"

@@ -102,14 +102,17 @@ def test_pods_are_replaced_when_the_configuration_changes_and_not_otherwise() ->
     assert own == annotations({}) | {"team": "shop"}
 
 
-def test_only_probes_are_answered_from_outside_the_pod() -> None:
-    bootstrap = yaml.safe_load(objects({})["ConfigMap"]["data"]["envoy.yaml"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_only_probes_are_answered_from_outside_the_pod(address: str) -> None:
+    bootstrap = yaml.safe_load(
+        objects({"probeAddress": address})["ConfigMap"]["data"]["envoy.yaml"]
+    )
     assert bootstrap["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
     places = {
         each["name"]: each["address"]["socket_address"]["address"]
         for each in bootstrap["static_resources"]["listeners"]
     }
-    assert places == {"client": "127.0.0.1", "probes": "0.0.0.0"}
+    assert places == {"client": "127.0.0.1", "probes": address}
 
 
 def test_the_pod_is_ready_when_envoy_is_and_has_hosts() -> None:

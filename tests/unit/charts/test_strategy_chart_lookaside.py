@@ -181,7 +181,7 @@ def test_its_other_values_reach_the_pods() -> None:
     pod = made["template"]["spec"]
     [container] = pod["containers"]
     assert made["replicas"] == 3
-    assert made["template"]["metadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
+    assert made["template"]["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
     assert container["args"][-1] == "--report-interval-s=0"
     assert container["env"] == [{"name": "GRPC_VERBOSITY", "value": "debug"}]
     assert container["resources"]["limits"] == {"memory": "1Gi"}
