@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.refusals import refusals, unscheduled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -47,15 +49,22 @@ def hint_of(
 ) -> Hint | None:
     """Return what is most likely to be wrong; None where nothing tells.
 
-    :param events: of the namespace; only those of pods that are not ready are looked at
+    :param events: of the namespace; only those of pods that are not ready or not made count
     :param crashes_allowed: failed starts in a row after which waiting is no use; None: any number
     :param last_words: returns the end of the log of a container, by its pod's name and its own
     """
     unready = [pod for pod in pods if not _is_ready(pod)]
     uids = {pod["metadata"]["uid"] for pod in unready}
+    events = list(events)
     concerning = [event for event in events if event["involvedObject"].get("uid") in uids]
     # A cause comes before its effects: processes end where another has taken their port.
-    hints = (*_of_events(concerning), *_of_statuses(unready, crashes_allowed, last_words))
+    hints = (
+        *_of_events(concerning),
+        *_of_statuses(unready, crashes_allowed, last_words),
+        # Quotas are raised, and nodes added, while one waits.
+        *(Hint(text=text, hopeless=False) for text in unscheduled(unready)),
+        *(Hint(text=text, hopeless=False) for text in refusals(events)),
+    )
     return max(hints, key=lambda each: each.hopeless, default=None)
 
 

@@ -1,0 +1,95 @@
+"""Pods that were evicted stay as objects; pods that are refused are never made."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_grpclb.clusters.kube import EVENTS, PODS
+from pytest_grpclb.deployment import Deployment
+from pytest_grpclb.errors import NotReadyError
+from pytest_grpclb.model import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_grpclb.clusters.kube import KubeApi
+
+LABELS = {"app": "shop"}
+CONTAINER = {"name": "main", "image": "shell", "args": ["-c", "exec sleep 1000"]}
+EVICTED = {**CONTAINER, "args": ["-c", "exit 1"]}
+
+
+def apply(api: KubeApi, namespace: str, *, replicas: int) -> None:
+    template: dict[str, Any] = {
+        "metadata": {"labels": LABELS},
+        "spec": {"containers": [CONTAINER], "terminationGracePeriodSeconds": 0},
+    }
+    manifest = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": LABELS},
+            "template": template,
+        },
+    }
+    api.apply([manifest], namespace=namespace)
+
+
+def service_in(namespace: str) -> Service:
+    return Service(name="shop", namespace=namespace, selector=LABELS, port=1, deployment="shop")
+
+
+@pytest.fixture
+def shop(api: KubeApi, namespace: str) -> Iterator[Deployment]:
+    made = Deployment(api, service_in(namespace), ready_timeout_s=20.0)
+    yield made
+    made.close()
+
+
+def test_an_evicted_pod_does_not_stand_in_the_way_of_those_that_run(
+    api: KubeApi, namespace: str, shop: Deployment
+) -> None:
+    apply(api, namespace, replicas=1)
+    shop.wait_ready(1)
+    pod = {
+        "metadata": {"name": "evicted", "labels": LABELS},
+        "spec": {"containers": [EVICTED], "restartPolicy": "Never"},
+    }
+    api.request("POST", PODS.path(namespace), body=pod)
+    assert shop.watch.wait_for(lambda pods: any(each.ended for each in pods), timeout_s=20)
+    shop.scale(2)
+    shop.kill()
+    shop.restart()
+    assert len(shop.serving()) == 2
+
+
+def test_pods_that_are_refused_are_told_of_by_who_would_make_them(
+    api: KubeApi, namespace: str
+) -> None:
+    why = "exceeded quota: compute, requested: pods=1, used: pods=2, limited: pods=2"
+    event = {
+        "metadata": {"name": "shop-5d9.1", "namespace": namespace},
+        "involvedObject": {"kind": "ReplicaSet", "name": "shop-5d9", "namespace": namespace},
+        "reason": "FailedCreate",
+        "message": f'Error creating: pods "shop-5d9-x" is forbidden: {why}',
+        "type": "Warning",
+    }
+    api.request("POST", EVENTS.path(namespace), body=event)
+    shop = Deployment(api, service_in(namespace), ready_timeout_s=1.5)
+    try:
+        with pytest.raises(NotReadyError) as caught:
+            shop.wait_ready(2)
+    finally:
+        shop.close()
+    told = str(caught.value).splitlines()
+    assert re.sub("after [0-9.]+ s", "after T s", told[0]) == (
+        "deployment 'shop': 0 of 2 replicas ready after T s; the cluster makes no pod for "
+        f"ReplicaSet 'shop-5d9': {why}; a ResourceQuota of the namespace leaves no room for it: "
+        "run fewer replicas (--grpclb-replicas), or have the quota raised"
+    )
+    assert told[1] == "it has no pods"
