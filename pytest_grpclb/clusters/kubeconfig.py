@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from pytest_grpclb.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from pytest_grpclb.clusters.kube import KubeApi
@@ -30,6 +32,9 @@ _DNS_CACHE_S = 30.0
 
 :source: Kubernetes documentation, "Customizing DNS Service", the default Corefile
 """
+
+_LAST_LOOK_S = 5.0
+"""For one answer at the end of a run, which shall not hang there."""
 
 
 class KubeconfigCluster:
@@ -48,6 +53,7 @@ class KubeconfigCluster:
         self.context = request.context
         self._api: KubeApi | None = None
         self._termination = Termination()
+        self._told: set[str] = set()
 
     @property
     def kubeconfig(self) -> Path:
@@ -83,11 +89,17 @@ class KubeconfigCluster:
         :raises ClusterStartError: if it does not answer, or not let the user in
         """
         from pytest_grpclb.clusters.kube import KubeApi
-        from pytest_grpclb.clusters.namespaces import delete_abandoned
+        from pytest_grpclb.clusters.namespaces import (
+            STUCK_AFTER,
+            delete_abandoned,
+            stuck_namespaces,
+        )
 
         api = self._api = KubeApi(self.kubeconfig, self.context, scratch=self._request.directory)
         try:
             api.request("GET", "/version", timeout_s=timeout_s)
+            limit = datetime.now(UTC) - STUCK_AFTER
+            stuck = stuck_namespaces(api, deleted_before=limit)
             deleted = delete_abandoned(api)
         except ApiError as error:
             if error.status != 403:
@@ -100,6 +112,7 @@ class KubeconfigCluster:
         else:
             for name in deleted:
                 self._request.tell(f"grpclb: deleted namespace {name!r} of a run that died")
+            self._tell_stuck(stuck)
 
     def reach(
         self, namespace: str, pod: str, address: str, port: int
@@ -154,21 +167,33 @@ class KubeconfigCluster:
 
     def deletion_command(self, namespace: str) -> str:
         """Return the command that deletes a namespace that was kept."""
-        return shlex.join(
-            [
-                "kubectl",
-                f"--kubeconfig={self.kubeconfig}",
-                f"--context={self.context}",
-                *("delete", "namespace", namespace),
-            ]
-        )
+        command = [f"--context={self.context}", "delete", "namespace", namespace]
+        if os.pathsep in str(self.kubeconfig):  # kubectl's flag takes one file
+            setting = f"KUBECONFIG={shlex.quote(str(self.kubeconfig))}"
+            return f"{setting} {shlex.join(['kubectl', *command])}"
+        return shlex.join(["kubectl", f"--kubeconfig={self.kubeconfig}", *command])
 
     def close(self) -> None:
-        """Let go of the connection; namespaces were deleted one by one."""
+        """Let go of the connection; namespaces were deleted one by one, and are not waited for.
+
+        Those that cannot go are named, as far as the cluster has found out by now.
+        """
         api, self._api = self._api, None
         if api is not None:
+            from pytest_grpclb.clusters.namespaces import stuck_namespaces
+
+            with contextlib.suppress(ApiError):  # then nobody knows, and the next run may say
+                self._tell_stuck(
+                    stuck_namespaces(api, run=self._request.label, timeout_s=_LAST_LOOK_S)
+                )
             api.close()
         self._termination.close()
+
+    def _tell_stuck(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            if line not in self._told:
+                self._told.add(line)
+                self._request.tell(f"grpclb: {line}")
 
 
 def _split(given: str) -> tuple[str, tuple[str, str]]:

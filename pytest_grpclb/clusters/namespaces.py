@@ -11,12 +11,23 @@ from pytest_grpclb.errors import ApiError
 if TYPE_CHECKING:
     from pytest_grpclb.clusters.kube import KubeApi
 
-__all__ = ["create_namespace", "delete_abandoned", "delete_namespace"]
+__all__ = ["create_namespace", "delete_abandoned", "delete_namespace", "stuck_namespaces"]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "pytest-grpclb"
 RUN_LABEL = "pytest-grpclb/run"
 
+_STUCK = frozenset(
+    {
+        "NamespaceFinalizersRemaining",
+        "NamespaceDeletionDiscoveryFailure",
+        "NamespaceDeletionGroupVersionParsingFailure",
+    }
+)
+"""What no grace of a pod ends: a finalizer, or an aggregated API that does not answer. That content
+remains, or that deleting it "failed", is said of every namespace whose pods have not ended yet."""
+STUCK_AFTER = timedelta(minutes=1)
+"""Finalizers that do their work, such as a load balancer's, have gone by then."""
 ABANDONED_AFTER = timedelta(hours=6)
 """Each test has a namespace of its own, and no single test takes this long: its run has died."""
 
@@ -65,6 +76,41 @@ def delete_abandoned(api: KubeApi, *, now: datetime | None = None) -> tuple[str,
             api.delete(NAMESPACES, "", metadata["name"], uid=metadata["uid"])
             deleted.append(metadata["name"])
     return tuple(deleted)
+
+
+def stuck_namespaces(
+    api: KubeApi,
+    *,
+    run: str = "",
+    deleted_before: datetime | None = None,
+    timeout_s: float = 30.0,
+) -> tuple[str, ...]:
+    """Return a line for each namespace that was deleted and cannot go, with what it waits for.
+
+    :param run: only those with this value of the run's label; empty: of all runs
+    :param deleted_before: only those; None: however short ago it was
+    :param timeout_s: for an answer
+    :raises ApiError: if namespaces may not be listed (status 403)
+    :source: Kubernetes, ``pkg/controller/namespace/deletion``, its conditions
+    """
+    label = f"{RUN_LABEL}={run}" if run else RUN_LABEL
+    query = {"labelSelector": f"{MANAGED_BY}={MANAGER},{label}"}
+    listed = api.request("GET", NAMESPACES.path(), query=query, timeout_s=timeout_s)
+    lines = []
+    for found in listed["items"]:
+        name, since = found["metadata"]["name"], found["metadata"].get("deletionTimestamp")
+        told = [
+            condition.get("message", condition["type"])
+            for condition in found.get("status", {}).get("conditions") or ()
+            if condition["type"] in _STUCK and condition["status"] == "True"
+        ]
+        young = since and deleted_before and datetime.fromisoformat(since) >= deleted_before
+        if since and told and not young:
+            lines.append(
+                f"namespace {name!r} was deleted at {since} and cannot go: {'; '.join(told)}; "
+                f"whoever set that has to mend it, see `kubectl get namespace {name} -o yaml`"
+            )
+    return tuple(lines)
 
 
 def _run_of(namespace: dict[str, Any]) -> str:

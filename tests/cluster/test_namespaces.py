@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,18 @@ from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi, Resource
 from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
 from pytest_grpclb.clusters.namespaces import (
     ABANDONED_AFTER,
+    STUCK_AFTER,
     create_namespace,
     delete_abandoned,
     delete_namespace,
+    stuck_namespaces,
 )
+from pytest_grpclb.conformance.subject import CONFIG_MAPS
 from pytest_grpclb.deployment import temporary_namespace
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
@@ -127,3 +131,83 @@ def test_a_user_without_rights_beyond_namespaces_can_run_and_is_told_what_was_le
         "grpclb: namespaces of runs that died were not looked for, "
         "because this user may not list namespaces"
     ]
+
+
+def test_a_namespace_that_cannot_go_is_named_with_its_finalizer_and_not_waited_for(
+    api: KubeApi, embedded_cluster: EmbeddedCluster, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    def cluster() -> KubeconfigCluster:
+        return KubeconfigCluster(
+            ClusterRequest(
+                directory=tmp_path,
+                kubeconfig=str(embedded_cluster.kubeconfig),
+                context=embedded_cluster.context,
+                image="programs:1",
+                run="abc123",
+                tell=told.append,
+            )
+        )
+
+    first = cluster()
+    first.start()
+    first.wait()
+    with temporary_namespace(api, NAME, run=RUN):
+        metadata = {"name": "held", "finalizers": ["example.com/held"]}
+        api.request("POST", CONFIG_MAPS.path(NAME), body={"metadata": metadata})
+    until(lambda: stuck_namespaces(api) != ())
+    since = api.get(NAMESPACES, "", NAME)["metadata"]["deletionTimestamp"]
+    line = (
+        f"grpclb: namespace {NAME!r} was deleted at {since} and cannot go: Some content in the "
+        "namespace has finalizers remaining: example.com/held in 1 resource instances; whoever set "
+        f"that has to mend it, see `kubectl get namespace {NAME} -o yaml`"
+    )
+    assert told == []
+    first.close()
+    assert told == [line]
+    second = cluster()
+    second.start()
+    second.wait()  # it may be that it only takes a moment
+    assert told == [line]
+    second.close()
+    now = datetime.now(UTC)
+    assert stuck_namespaces(api, deleted_before=now - STUCK_AFTER) == ()
+    [later] = stuck_namespaces(api, deleted_before=now + timedelta(seconds=2))
+    assert f"grpclb: {later}" == line
+    assert stuck_namespaces(api, run="other-main") == ()
+    api.request(
+        "PATCH",
+        CONFIG_MAPS.path(NAME, "held"),
+        body={"metadata": {"finalizers": None}},
+        content_type="application/merge-patch+json",
+    )
+    until(lambda: NAME not in {each["metadata"]["name"] for each in api.list(NAMESPACES)})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)  # the pause between two looks
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        (["one two"], "kubectl '--kubeconfig={}/one two' --context=work delete namespace ns"),
+        (
+            ["one", "two"],
+            "KUBECONFIG={0}/one:{0}/two kubectl --context=work delete namespace ns",
+        ),
+    ],
+)
+def test_the_command_that_deletes_finds_every_kubeconfig(
+    tmp_path: Path, files: list[str], command: str
+) -> None:
+    request = ClusterRequest(
+        directory=tmp_path,
+        kubeconfig=":".join(str(tmp_path / name) for name in files),
+        context="work",
+    )
+    assert KubeconfigCluster(request).deletion_command("ns") == command.format(tmp_path)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.controllers.manager import Key
@@ -63,7 +64,39 @@ class Namespaces:
             self._store.list(kind, key.name) for kind in _NAMESPACED if kind != _LAST
         )
         if left:
+            self._tell_finalizers(key.name)
             return  # pods have their grace, others their finalizers: their end wakes this again
         for event in self._store.list(_LAST, key.name):
             self._store.remove(_LAST, event["metadata"]["name"], key.name)
         self._store.remove("namespaces", key.name)
+
+    def _tell_finalizers(self, name: str) -> None:
+        """Say in the namespace's status whose finalizers it waits for, as long as there are any.
+
+        :source: ``pkg/controller/namespace/deletion/status_condition_utils.go``
+        """
+        namespace = self._store.find("namespaces", name)
+        if namespace is None:
+            return
+        waiting = Counter(
+            finalizer
+            for kind in _NAMESPACED
+            for obj in self._store.list(kind, name)
+            for finalizer in obj["metadata"].get("finalizers") or ()
+        )
+        told = ", ".join(
+            f"{finalizer} in {count} resource instances"
+            for finalizer, count in sorted(waiting.items())
+        )
+        condition = {
+            "type": "NamespaceFinalizersRemaining",
+            "status": "True" if told else "False",
+            "reason": "SomeFinalizersRemain" if told else "ContentHasNoFinalizers",
+            "message": f"Some content in the namespace has finalizers remaining: {told}"
+            if told
+            else "All content-preserving finalizers finished",
+        }
+        status = namespace.get("status") or {}
+        if status.get("conditions") != [condition]:
+            status = {**status, "conditions": [condition]}
+            self._store.update_status("namespaces", {**namespace, "status": status}, expect=None)
