@@ -17,8 +17,9 @@ from pytest_grpclb.errors import ApiError, NotReadyError, ServiceError
 from pytest_grpclb.model import Backend, EventKind, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from typing import Any
 
 __all__ = [
     "Deployment",
@@ -299,11 +300,13 @@ class Deployment:
             )
 
     def logs(self, pod: str, *, lines: int = 50) -> str:
-        """Return the last *lines* that a pod has written.
+        """Return the last *lines* that a pod has written: its main container, where it has several.
 
         :raises ApiError: if there is no such pod
         """
-        return self._api.logs(self.service.namespace, pod, lines=lines)
+        found = [each for each in self.watch.pods() if each.name == pod]
+        container = _main_container(found[0].manifest) if found else ""
+        return self._api.logs(self.service.namespace, pod, container=container, lines=lines)
 
     def save_logs(self, folder: Path) -> None:
         """Write what every pod has written: POD.log, or POD-CONTAINER.log where it has several."""
@@ -322,6 +325,17 @@ class Deployment:
     def describe(self) -> str:
         """Tell every pod's state, its last events and log lines: what explains a failure."""
         return describe_pods(self._api, self.service.namespace, self.service.selector)
+
+
+def _main_container(pod: Mapping[str, Any]) -> str:
+    """Return the container that kubectl would take: a mesh may have put its own before the first.
+
+    :source: Kubernetes documentation, "Well-Known Labels, Annotations and Taints",
+        ``kubectl.kubernetes.io/default-container``
+    """
+    annotations = pod["metadata"].get("annotations") or {}
+    first: str = pod["spec"]["containers"][0]["name"]
+    return str(annotations.get("kubectl.kubernetes.io/default-container") or first)
 
 
 def _hopeless(pod: PodState) -> bool:

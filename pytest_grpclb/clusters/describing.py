@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi
+from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.errors import ApiError
 
@@ -15,6 +15,7 @@ __all__ = ["describe_pods"]
 
 _LAST_EVENTS = 5
 _LOG_LINES = 10
+_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", namespaced=True)
 _TOLD_BY_CONTAINERS = frozenset({"Ready", "ContainersReady"})
 """Conditions that only sum up what the lines of the containers say."""
 
@@ -23,7 +24,8 @@ def describe_pods(api: KubeApi, namespace: str, selector: Mapping[str, str]) -> 
     """Tell the state, events and log lines of the pods behind *selector*; never raises ApiError.
 
     Warnings about other objects of the namespace come last: why pods are missing that should be
-    there (a quota, an admission webhook) is said of the ReplicaSet.
+    there (a quota, an admission webhook) is said of the ReplicaSet. So do network policies: what
+    they forbid is never said by anybody, it only times out.
     """
     try:
         pods = api.list(PODS, namespace, selector=selector_text(selector))
@@ -42,7 +44,42 @@ def describe_pods(api: KubeApi, namespace: str, selector: Mapping[str, str]) -> 
     for event in others[-_LAST_EVENTS:]:
         about = event["involvedObject"]
         lines.append(f"{about.get('kind', '')} {about.get('name', '')}: {_event(event)}")
+    lines += _policies(api, namespace)
     return "\n".join(lines)
+
+
+def _policies(api: KubeApi, namespace: str) -> list[str]:
+    """Tell of each network policy whom it isolates, and what it still lets through.
+
+    :source: Kubernetes documentation, "Network Policies"
+    """
+    try:
+        policies = api.list(_POLICIES, namespace)
+    except ApiError:  # the cluster has none, or this user may not know
+        return []
+    lines = []
+    for policy in policies:
+        spec = policy.get("spec", {})
+        labels = (spec.get("podSelector") or {}).get("matchLabels") or {}
+        whom = selector_text(labels) if spec.get("podSelector") else "every pod"
+        kinds = spec.get("policyTypes") or ("Ingress", *(["Egress"] if "egress" in spec else []))
+        let = [
+            f"{kind} {len(rules)} rules"
+            if (rules := spec.get(kind.lower()) or ())
+            else f"no {kind}"
+            for kind in kinds
+        ]
+        hint = ""
+        if any(each.startswith("no ") for each in let):
+            hint = (
+                "; calls, DNS and what asks the API need rules of their own, or the namespaces of "
+                "runs (label app.kubernetes.io/managed-by=pytest-grpclb) an exception"
+            )
+        lines.append(
+            f"NetworkPolicy {policy['metadata']['name']} isolates {whom or 'some pods'}, and "
+            f"allows {', '.join(let)}{hint}"
+        )
+    return lines
 
 
 def _pod(

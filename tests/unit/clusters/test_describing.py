@@ -16,12 +16,23 @@ UID = "11111111-1111-1111-1111-111111111111"
 class Recorded:
     """An API that gives out what was recorded."""
 
-    def __init__(self, *, pods: list[Any], events: list[Any], log: str | Exception = "") -> None:
+    def __init__(
+        self,
+        *,
+        pods: list[Any],
+        events: list[Any],
+        log: str | Exception = "",
+        policies: list[Any] | None = None,
+    ) -> None:
         self.lists = {"pods": pods, "events": events}
+        if policies is not None:
+            self.lists["networkpolicies"] = policies
         self.log = log
 
     def list(self, where: Resource, _namespace: str, *, selector: str = "") -> list[Any]:
         assert selector == ("app=shop" if where.plural == "pods" else "")
+        if where.plural not in self.lists:
+            raise ApiError("GET", "/networkpolicies", status=404)
         return self.lists[where.plural]
 
     def logs(self, *_: object, **__: object) -> str:
@@ -144,4 +155,33 @@ def test_a_log_that_breaks_off() -> None:
         "  container server: running, not ready\n"
         "  log of server:\n"
         "    (cut off: reset)"
+    )
+
+
+def policy(name: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"podSelector": {}, **spec}}
+
+
+def test_network_policies_are_told_with_what_they_leave() -> None:
+    shop = {"matchLabels": {"app": "shop"}}
+    some = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
+    hint = (
+        "; calls, DNS and what asks the API need rules of their own, or the namespaces of runs "
+        "(label app.kubernetes.io/managed-by=pytest-grpclb) an exception"
+    )
+    assert told(
+        pods=[],
+        events=[],
+        policies=[
+            policy("default-deny", policyTypes=["Ingress", "Egress"]),
+            policy("old", podSelector=shop, ingress=[{}]),
+            policy("out", podSelector=some, egress=[], ingress=[{}, {}]),
+        ],
+    ) == (
+        "it has no pods\n"
+        "NetworkPolicy default-deny isolates every pod, and allows no Ingress, no Egress"
+        f"{hint}\n"
+        "NetworkPolicy old isolates app=shop, and allows Ingress 1 rules\n"
+        "NetworkPolicy out isolates some pods, and allows Ingress 2 rules, no Egress"
+        f"{hint}"
     )

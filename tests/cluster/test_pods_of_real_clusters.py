@@ -1,8 +1,9 @@
-"""Pods that were evicted stay as objects; pods that are refused are never made."""
+"""Pods as others make of them: evicted ones stay, refused ones are not made, some get company."""
 
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -93,3 +94,35 @@ def test_pods_that_are_refused_are_told_of_by_who_would_make_them(
         "run fewer replicas (--grpclb-replicas), or have the quota raised"
     )
     assert told[1] == "it has no pods"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "words"),
+    [
+        ({}, "proxy here"),
+        ({"kubectl.kubernetes.io/default-container": "main"}, "main here"),
+    ],
+)
+def test_of_several_containers_the_log_of_the_main_one_is_read(
+    api: KubeApi,
+    namespace: str,
+    shop: Deployment,
+    annotations: dict[str, str],
+    words: str,
+) -> None:
+    def container(name: str) -> dict[str, Any]:
+        script = f"echo {name} here; exec sleep 1000"
+        probe = {"exec": {"command": ["true"]}}
+        return {"name": name, "image": "shell", "args": ["-c", script], "readinessProbe": probe}
+
+    pod = {
+        "metadata": {"name": "several", "labels": LABELS, "annotations": annotations},
+        "spec": {"containers": [container("proxy"), container("main")]},
+    }
+    api.request("POST", PODS.path(namespace), body=pod)
+    shop.wait_ready(1)
+    until_s = time.monotonic() + 20
+    while not (log := shop.logs("several")):
+        assert time.monotonic() < until_s
+        time.sleep(0.01)  # the pause between two looks
+    assert log == f"{words}\n"
