@@ -14,9 +14,11 @@ import yaml
 from pytest_grpclb.clusters import image as own_image
 from pytest_grpclb.clusters.engine import Engine, find_engine, find_kind, run
 from pytest_grpclb.clusters.kind_config import merged
+from pytest_grpclb.clusters.remote import lead_to, remote_host
 from pytest_grpclb.clusters.sharing import Share, locked, shared_directory
 from pytest_grpclb.clusters.termination import Termination
 from pytest_grpclb.errors import (
+    ApiError,
     ClusterStartError,
     ClusterUnavailableError,
     CommandError,
@@ -79,6 +81,8 @@ class KindProvider:
         self._termination = Termination()
         self._has_ingress = False
         self._no_ingress: ClusterStartError | None = None
+        self._remote = ""
+        """The machine where the nodes run; empty: this one."""
         self._ours = True
         """Whether the cluster was made by a run, not there before."""
 
@@ -104,6 +108,7 @@ class KindProvider:
                 advice="install it with: pip install 'pytest-grpclb[kind]'",
             )
         self._engine = find_engine(_NAME)
+        self._remote = remote_host(self._engine.name)
         self._program = find_kind(self._request.kind_program)
         self._folder = shared_directory(_NAME)
         self._termination.open()
@@ -128,6 +133,21 @@ class KindProvider:
         except CommandError as error:
             raise ClusterStartError(_NAME, reason=str(error)) from error
         self._api = KubeApi(self.kubeconfig, self.context, scratch=self._request.directory)
+        try:
+            self._api.request("GET", "/version")
+        except ApiError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: ApiError) -> ClusterStartError:
+        server = self._api.server if self._api is not None else ""
+        reason = f"its API at {server} cannot be reached from here: {error}"
+        if self._remote:
+            reason += (
+                f"; containers run on {self._remote!r}: that name must lead there, and a cluster "
+                "that was there before must have been created with networking.apiServerAddress "
+                f"0.0.0.0 and {self._remote!r} among the API's certSANs"
+            )
+        return ClusterStartError(_NAME, reason=reason)
 
     def close(self) -> None:
         """Have the cluster deleted if this worker was the last to use it."""
@@ -219,7 +239,9 @@ class KindProvider:
                 advice="delete the cluster, so that it is created with the mapping",
             ) from error
         host, _, mapped = told.splitlines()[0].rpartition(":")
-        return f"{_ANY_ADDRESS.get(host, host)}:{mapped}"
+        if host in _ANY_ADDRESS:
+            host = self._remote or _ANY_ADDRESS[host]
+        return f"{host}:{mapped}"
 
     def deletion_command(self, namespace: str) -> str:
         """Return the command that deletes the cluster, and with it all that was kept in it."""
@@ -236,6 +258,8 @@ class KindProvider:
         else:
             # Also mends what KindCluster stumbles over: a kubeconfig of its own that is empty.
             self._run("export", "kubeconfig", self._named, self._kubeconfig_flag)
+        if self._remote:
+            lead_to(self.kubeconfig, self.context, self._remote)
         self.kubeconfig.chmod(0o600)
         self._load()
         return ours
@@ -342,7 +366,7 @@ class KindProvider:
     def _config(self) -> dict[str, Any]:
         path, image = self._request.kind_config, self._request.kind_image
         if path is None:
-            return merged(None, image=image)
+            return merged(None, image=image, remote=self._remote)
         source = str(path)
         try:
             user = yaml.safe_load(path.read_text())
@@ -351,7 +375,7 @@ class KindProvider:
             raise OptionError("--grpclb-kind-config", source, expected=expected) from error
         if not isinstance(user, dict):
             raise OptionError("--grpclb-kind-config", source, expected="a mapping in the file")
-        return merged(user, image=image, source=source)
+        return merged(user, image=image, source=source, remote=self._remote)
 
     def _kind_cluster(self) -> Any:
         from pytest_kind import KindCluster

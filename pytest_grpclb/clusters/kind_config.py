@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.remote import EVERYWHERE, served_to
 from pytest_grpclb.errors import OptionError
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ _FREE = 0
 """kind chooses a free port of the host."""
 
 
-def merged(user: Mapping[str, Any] | None, *, image: str = "", source: str = "") -> dict[str, Any]:
+def merged(
+    user: Mapping[str, Any] | None, *, image: str = "", source: str = "", remote: str = ""
+) -> dict[str, Any]:
     """Return the configuration of the cluster: what *user* says wins, but for *image*.
 
     :param user: the content of the user's file
     :param image: of every node; empty: `NODE_IMAGE` for nodes that name none
     :param source: where *user* is from, for errors
+    :param remote: name of the machine where the nodes run; empty: this one
     :raises OptionError: if *user* is no configuration of kind, or has no control plane
     """
     config: dict[str, Any] = copy.deepcopy(dict(user or {}))
@@ -64,10 +68,10 @@ def merged(user: Mapping[str, Any] | None, *, image: str = "", source: str = "")
         {
             "containerPort": port,
             "hostPort": _FREE,
-            "listenAddress": "127.0.0.1",
+            "listenAddress": EVERYWHERE if remote else "127.0.0.1",
             "protocol": "TCP",
         }
         for port in _PORTS
         if port not in taken
     ]
-    return config
+    return served_to(config, remote) if remote else config

@@ -103,6 +103,11 @@ class KubeApi:
             accept_unverified(self._pool)
         self._resources: dict[tuple[str, str], Resource] = {}
 
+    @property
+    def server(self) -> str:
+        """Where the API is: a URL."""
+        return str(self._configuration.host)
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._pool.clear()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from pytest_grpclb.clusters import ClusterRequest
+from pytest_grpclb.clusters import ClusterRequest, kind
 from pytest_grpclb.clusters.kind import KindProvider
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError, OptionError
@@ -29,7 +32,8 @@ def stand_ins(
 ) -> StandIns:
     made = StandIns.install(tmp_path / "stand-ins", kubeconfig=embedded_cluster.kubeconfig)
     monkeypatch.setenv("PATH", made.path_variable())
-    monkeypatch.delenv("KIND_EXPERIMENTAL_PROVIDER", raising=False)
+    for name in ("KIND_EXPERIMENTAL_PROVIDER", "DOCKER_HOST"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     return made
@@ -270,3 +274,44 @@ def test_an_engine_that_does_not_answer_is_no_engine(
         "work: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
         "Is the docker daemon running?; start docker, or use --grpclb-cluster=embedded"
     )
+
+
+def test_nodes_on_another_machine_are_reached_by_its_name(
+    provider: Callable[..., KindProvider],
+    stand_ins: StandIns,
+    embedded_cluster: EmbeddedCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with docker:dind beside a job; here that machine is where the embedded API listens."""
+    config = json.loads(embedded_cluster.kubeconfig.read_text())
+    place = urlsplit(config["clusters"][0]["cluster"]["server"])
+    monkeypatch.setattr(kind, "remote_host", lambda _engine: place.hostname)
+    stand_ins.set(ingress={"443/tcp": "0.0.0.0:8443", "80/tcp": "[::]:8080"})
+    cluster = begin(provider())
+    assert KubeApi(cluster.kubeconfig, cluster.context).list(NAMESPACES)
+    assert cluster.host_port(443) == f"{place.hostname}:8443"
+    assert cluster.host_port(80) == f"{place.hostname}:8080"
+    made = stand_ins.get()["config"]
+    assert made["networking"] == {"apiServerAddress": "0.0.0.0"}
+
+
+def test_an_api_on_another_machine_that_cannot_be_reached_is_told_with_what_it_takes(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://docker.invalid:2376")
+    cluster = provider()
+    with pytest.raises(ClusterStartError) as caught:
+        begin(cluster)
+    told = str(caught.value)
+    assert re.match(
+        r"cluster provider 'kind' did not start: its API at https://docker\.invalid:\d+ cannot be "
+        r"reached from here: GET /version: the Kubernetes API does not answer: ",
+        told,
+    )
+    assert told.endswith(
+        "; containers run on 'docker.invalid': that name must lead there, and a cluster that was "
+        "there before must have been created with networking.apiServerAddress 0.0.0.0 and "
+        "'docker.invalid' among the API's certSANs"
+    )
+    cluster.close()
+    assert stand_ins.get()["clusters"] == {}

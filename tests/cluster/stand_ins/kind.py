@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ def write_kubeconfig(known: dict[str, Any], name: str, path: str) -> None:
     for key in ("clusters", "users", "contexts"):
         config[key][0]["name"] = context
     config["contexts"][0]["context"] = {"cluster": context, "user": context}
+    address = (known.get("config", {}).get("networking") or {}).get("apiServerAddress")
+    if address:
+        cluster = config["clusters"][0]["cluster"]
+        cluster["server"] = re.sub(r"//[^:]+:", f"//{address}:", cluster["server"])
     target = Path(path)
     text = target.read_text() if target.exists() else ""
     before = yaml.safe_load(text) or {}
