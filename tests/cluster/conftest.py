@@ -10,6 +10,8 @@ import pytest
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
 
+from .pods import Pods
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,3 +43,8 @@ def namespace(api: KubeApi) -> Iterator[str]:
     api.request("POST", NAMESPACES.path(), body={"metadata": {"name": name}})
     yield name
     api.delete(NAMESPACES, "", name)
+
+
+@pytest.fixture
+def pods(api: KubeApi, namespace: str) -> Pods:
+    return Pods(api, namespace)
