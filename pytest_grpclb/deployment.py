@@ -131,6 +131,12 @@ class Deployment:
         )
 
     def _hint(self) -> Hint | None:
+        if self._gate is not None and self._gate.refused is not None:
+            return Hint(
+                text="their readiness gate cannot be opened: give this user the right to patch "
+                f"pods/status, or do without readiness_gate ({self._gate.refused})",
+                hopeless=True,
+            )
         try:
             events = self._api.list(EVENTS, self.service.namespace)
         except (ApiError, ConnectionError):  # not allowed, or not there just now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -82,6 +83,23 @@ class Engine:
         except CommandError:
             return False
         return True
+
+    def save(self, image: str, archive: str) -> None:
+        """Write an image to an archive that kind can load, of one platform alone.
+
+        Docker's containerd image store would put the list of all its platforms there, though it has
+        one of them, and kind's nodes then look for the others in vain.
+
+        :raises CommandError: if it cannot
+        :source: kind, issue 3795; Docker Engine API 1.48, "Export an image"
+        """
+        if self.name == "docker":
+            about = "--format={{.Os}}/{{.Architecture}}"
+            platform = self.run("image", "inspect", about, image).strip()
+            with contextlib.suppress(CommandError):  # Docker before 28 has no such flag
+                self.run("image", "save", f"--platform={platform}", f"--output={archive}", image)
+                return
+        self.run("image", "save", f"--output={archive}", image)
 
 
 def find_engine(provider: str) -> Engine:

@@ -22,6 +22,8 @@ HOPELESS_WAITS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 _NO_IMAGE = HOPELESS_WAITS | {"ErrImagePull", "ImagePullBackOff"}
 _PORT_TAKEN = re.compile(r"(?i)address (is )?already in use|failed to bind|eaddrinuse|\bbind: ")
 """As gRPC's C core, the Go and Java runtimes, Node and libc say it."""
+_OTHER_PROCESSOR = "exec format error"
+"""execve(2), ENOEXEC."""
 _LISTENING = (
     "pods of the embedded cluster are processes that share this machine's ports: have it listen on "
     "{ip}:{port}, or give it {port} alone, which is then another one for each pod "
@@ -108,7 +110,12 @@ def _of_statuses(
             starts = status.get("restartCount", 0)
             words = last_words(pod["metadata"]["name"], name)
             why = "its last words are below" if words.strip() else "it has written nothing"
-            if _PORT_TAKEN.search(words):
+            if _OTHER_PROCESSOR in f"{words} {ended[0].get('message', '')}":
+                why = (
+                    "its image is for another kind of processor than the node's: build it for that "
+                    "one (--platform), or have its pods on other nodes"
+                )
+            elif _PORT_TAKEN.search(words):
                 why = f"its port is taken; {_LISTENING}"
             yield Hint(
                 text=f"the process of the container {name!r} ends by itself (exit code {code}): "

@@ -58,10 +58,18 @@ def reference(files: Mapping[str, bytes]) -> str:
     return f"{_REPOSITORY}:{__version__}-{digest.hexdigest()[:12]}"
 
 
-def build(engine: Engine, image: str, files: Mapping[str, bytes], *, base: str = _BASE) -> None:
+def build(
+    engine: Engine,
+    image: str,
+    files: Mapping[str, bytes],
+    *,
+    base: str = _BASE,
+    platform: str = "",
+) -> None:
     """Build *image* from *files*.
 
     :param base: the image to begin with, which has Python
+    :param platform: of the nodes that it is for, such as linux/arm64; empty: as this machine's
     :raises CommandError: if the engine cannot; with what it said
     """
     with tempfile.TemporaryDirectory(prefix="pytest-grpclb-image-") as folder:
@@ -69,7 +77,8 @@ def build(engine: Engine, image: str, files: Mapping[str, bytes], *, base: str =
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text)
-        engine.run("build", f"--tag={image}", f"--build-arg=BASE={base}", folder)
+        more = [f"--platform={platform}"] if platform else []
+        engine.run("build", f"--tag={image}", f"--build-arg=BASE={base}", *more, folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,9 +86,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pytest_grpclb.clusters.image")
     parser.add_argument("image", metavar="REPOSITORY:TAG")
     parser.add_argument("--base", default=_BASE, help="an image with Python to begin with")
+    parser.add_argument(
+        "--platform", default="", help="of the nodes, where they are not like this machine"
+    )
     given = parser.parse_args(arguments)
     try:
-        build(find_engine("image"), given.image, content(), base=given.base)
+        build(
+            find_engine("image"), given.image, content(), base=given.base, platform=given.platform
+        )
     except GrpclbError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -300,7 +300,7 @@ class KindProvider:
         with tempfile.TemporaryDirectory(prefix="pytest-grpclb-images-") as folder:
             archive = str(Path(folder) / "image.tar")
             for name in dict.fromkeys((self.programs_image, *self._request.load_images)):
-                self._engine.run("image", "save", f"--output={archive}", name)
+                self._engine.save(name, archive)
                 self._run("load", "image-archive", archive, self._named)
                 Path(archive).unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ decided from outside.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ __all__ = ["ReadinessGate", "with_gate"]
 
 _CONDITION = "pytest-grpclb/serving"
 _WORKLOADS = frozenset({"Deployment", "StatefulSet"})
+_PAUSE_S = 0.5
+"""After a gate could not be opened, though requests are repeated by themselves."""
 _LOOK_S = 60.0
 """The watch wakes whoever waits for it; none waits for ever, should that fail."""
 
@@ -51,6 +54,8 @@ class ReadinessGate:
         self._api, self._namespace, self._watch = api, namespace, watch
         self.shut: frozenset[str] = frozenset()
         """UIDs of the pods whose gate was shut."""
+        self.refused: ApiError | None = None
+        """Why no gate can be opened: this user may not."""
         self._done: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="grpclb-readiness", daemon=True)
         self._thread.start()
@@ -86,8 +91,17 @@ class ReadinessGate:
                     try:
                         self.turn(pod.name, pod.uid, is_open=True)
                     except ApiError as error:
+                        if error.status in {401, 403}:
+                            self.refused = error
+                            return
                         if error.status != 404:  # it may have gone
                             self._done.discard(pod.uid)
+                            self._pause()
+
+    def _pause(self) -> None:
+        """Let some time pass before the API is asked again; the watch may end meanwhile."""
+        with contextlib.suppress(ApiError):
+            self._watch.wait_for(lambda _pods: self._watch.closed, timeout_s=_PAUSE_S)
 
     def _any_waiting(self, pods: tuple[PodState, ...]) -> bool:
         return self._watch.closed or any(self._waits(pod) for pod in pods)

@@ -315,3 +315,12 @@ def test_an_api_on_another_machine_that_cannot_be_reached_is_told_with_what_it_t
     )
     cluster.close()
     assert stand_ins.get()["clusters"] == {}
+
+
+@pytest.mark.parametrize("world", [{"containerd_store": True}, {"docker_is_old": True}])
+def test_images_are_loaded_whatever_docker_keeps_them_in(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, world: dict[str, bool]
+) -> None:
+    stand_ins.set(images=["shop:1"], **world)
+    cluster = begin(provider(load_images=("shop:1",)))
+    assert stand_ins.get()["loaded"] == [cluster.programs_image, "shop:1"]

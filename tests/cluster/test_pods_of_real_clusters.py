@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import EVENTS, PODS
+from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import NotReadyError
 from pytest_grpclb.model import Service
 
+from .faulty_api import Fault, FaultyApi
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 
 LABELS = {"app": "shop"}
 CONTAINER = {"name": "main", "image": "shell", "args": ["-c", "exec sleep 1000"]}
@@ -126,3 +129,34 @@ def test_of_several_containers_the_log_of_the_main_one_is_read(
         assert time.monotonic() < until_s
         time.sleep(0.01)  # the pause between two looks
     assert log == f"{words}\n"
+
+
+def test_who_may_not_open_readiness_gates_is_told_so_and_does_not_ask_for_ever(
+    embedded_cluster: EmbeddedCluster, api: KubeApi, namespace: str, tmp_path: Path
+) -> None:
+    def plan(verb: str, path: str) -> Fault | None:
+        return Fault(status=403) if verb == "PATCH" and path.endswith("/status") else None
+
+    with FaultyApi(embedded_cluster.kubeconfig, tmp_path, plan) as proxy:
+        through = KubeApi(proxy.leads_here, embedded_cluster.context, scratch=tmp_path)
+        gated = {"readinessGates": [{"conditionType": "pytest-grpclb/serving"}]}
+        pod = {
+            "metadata": {"name": "gated", "labels": LABELS},
+            "spec": {"containers": [CONTAINER], **gated},
+        }
+        api.request("POST", PODS.path(namespace), body=pod)
+        shop = Deployment(through, service_in(namespace), ready_timeout_s=20.0, gated=True)
+        try:
+            with pytest.raises(NotReadyError) as caught:
+                shop.wait_ready(1)
+        finally:
+            shop.close()
+            through.close()
+        asked = [path for verb, path in proxy.seen if verb == "PATCH"]
+    assert caught.value.advice == (
+        "their readiness gate cannot be opened: give this user the right to patch pods/status, or "
+        f"do without readiness_gate (PATCH {PODS.path(namespace, 'gated', 'status')}: the "
+        "Kubernetes API answered 403: Injected: injected)"
+    )
+    assert caught.value.timeout_s < 10
+    assert len(asked) == 1

@@ -18,8 +18,14 @@ def image(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> str
         sys.stdout.write("\n")
         fail(f"Error response from daemon: No such image: {name}")
     if words[0] == "save":
-        Path(flags["output"]).write_text(name)
+        if "platform" in flags and known.get("docker_is_old"):
+            fail("unknown flag: --platform\n\nUsage:  docker image save [OPTIONS] IMAGE [IMAGE...]")
+        # The containerd image store gives out the list of all platforms, and the content of one.
+        listed = " and a list" if known.get("containerd_store") and "platform" not in flags else ""
+        Path(flags["output"]).write_text(f"{name}{listed}")
         return ""
+    if ".Os" in flags.get("format", ""):
+        return "linux/amd64\n"
     return "sha256:" + "0" * 64 + "\n"
 
 

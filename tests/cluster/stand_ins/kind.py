@@ -24,6 +24,12 @@ _RUN = (
     "Bind for 127.0.0.1:40080 failed: port is already allocated"
 )
 
+_IMPORT = (
+    'ERROR: failed to load image: command "docker exec --privileged -i {name}-control-plane ctr '
+    '--namespace=k8s.io images import --all-platforms --digests --snapshotter=overlayfs -" failed '
+    "with error: exit status 1\n\nCommand Output: ctr: content digest sha256:70eae92: not found"
+)
+
 _UNKNOWN = {
     "kubeconfig": "ERROR: could not locate any control plane nodes for cluster named '{name}'. "
     "Use the --name option to select a different cluster",
@@ -95,7 +101,7 @@ def create(known: dict[str, Any], flags: dict[str, str]) -> None:
     write_kubeconfig(known, name, flags["kubeconfig"])
 
 
-def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> str:  # noqa: PLR0911 - one for each command
+def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> str:  # noqa: C901, PLR0911 - one for each command
     clusters = known.setdefault("clusters", {})
     name = flags.get("name", "kind")
     match words:
@@ -124,6 +130,8 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
             (node / "kubelet.log").write_text("kubelet: no cgroups\n")
             return f"Exporting logs for cluster {name!r} to:\n{folder}\n"
         case ["load", "image-archive", archive]:
+            if Path(archive).read_text().endswith(" and a list"):
+                fail(_IMPORT.format(name=name))
             known.setdefault("loaded", []).append(Path(archive).read_text())
             return ""
     return fail(f'ERROR: unknown command "{" ".join(words)}" for "kind"')

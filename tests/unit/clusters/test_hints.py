@@ -67,6 +67,16 @@ def test_a_port_that_is_taken_is_read_from_the_log() -> None:
         assert "its port is taken" in hint.text
 
 
+def test_an_image_for_another_processor_is_read_from_the_log() -> None:
+    words = "exec /usr/local/bin/python: exec format error"
+    assert hint_of([ended(255, 1)], [], last_words=lambda _pod, _name: words) == Hint(
+        text="the process of the container 'main' ends by itself (exit code 255): its image is for "
+        "another kind of processor than the node's: build it for that one (--platform), or have "
+        "its pods on other nodes",
+        hopeless=False,
+    )
+
+
 def test_a_shared_port_comes_before_the_crashes_that_it_causes() -> None:
     hint = hint_of([ended(1, 5)], [event("", reason="SharedPort")], crashes_allowed=1)
     assert hint is not None

@@ -97,6 +97,11 @@ def test_from_the_command_line(
     monkeypatch.setattr(image, "find_engine", lambda _provider: engine)
     assert main(["shop/programs:1"]) == 0
     assert capsys.readouterr().out == ("built shop/programs:1; next: docker push shop/programs:1\n")
+    assert main(["shop/programs:1", "--platform=linux/arm64"]) == 0
+    capsys.readouterr()
+    plain, other = (engine.program.parent / "docker.asked").read_text().splitlines()
+    assert "--platform" not in plain
+    assert " --platform=linux/arm64 /" in other
     assert main(["shop/programs:1", "--base=broken:1"]) == 1
     assert capsys.readouterr().err.endswith(
         "` ended with exit code 1; it said:\nERROR: broken:1: not found\n"
