@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -134,3 +135,5 @@ def test_an_address_stands_for_the_pod_that_had_it_last() -> None:
     v6 = [event(OPENED, 1, address="[fd00::7]:50051")]
     six = first.__class__(uid="six", name="six", address="fd00::7")
     assert [each.backend for each in with_pods(v6, (six,))] == ["six"]
+    both = replace(first, other_addresses=("fd00::7",))
+    assert [each.backend for each in with_pods([events[0], *v6], (both,))] == [first.uid] * 2
