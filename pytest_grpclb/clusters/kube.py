@@ -89,7 +89,7 @@ class KubeApi:
         stranger = KubeApi.__new__(KubeApi)
         ours, theirs = self._configuration, client.Configuration()
         for name in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name", "proxy"):
-            setattr(theirs, name, getattr(ours, name))
+            setattr(theirs, name, getattr(ours, name, None))  # old clients have fewer
         stranger._use(theirs)
         return stranger
 
