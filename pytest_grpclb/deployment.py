@@ -143,7 +143,11 @@ class Deployment:
             events = []
         pods = [pod.manifest for pod in self.watch.pods()]
         return hint_of(
-            pods, events, crashes_allowed=self._crashes_allowed, last_words=self._last_words
+            pods,
+            events,
+            workload=self.service.deployment,
+            crashes_allowed=self._crashes_allowed,
+            last_words=self._last_words,
         )
 
     def _last_words(self, pod: str, container: str) -> str:

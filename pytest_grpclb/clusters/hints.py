@@ -46,12 +46,14 @@ def hint_of(
     pods: Sequence[Mapping[str, Any]],
     events: Iterable[Mapping[str, Any]],
     *,
+    workload: str = "",
     crashes_allowed: int | None = None,
     last_words: Callable[[str, str], str] = lambda _pod, _container: "",
 ) -> Hint | None:
     """Return what is most likely to be wrong; None where nothing tells.
 
     :param events: of the namespace; only those of pods that are not ready or not made count
+    :param workload: name of what makes the pods
     :param crashes_allowed: failed starts in a row after which waiting is no use; None: any number
     :param last_words: returns the end of the log of a container, by its pod's name and its own
     """
@@ -65,7 +67,7 @@ def hint_of(
         *_of_statuses(unready, crashes_allowed, last_words),
         # Quotas are raised, and nodes added, while one waits.
         *(Hint(text=text, hopeless=False) for text in unscheduled(unready)),
-        *(Hint(text=text, hopeless=False) for text in refusals(events)),
+        *(Hint(text=text, hopeless=False) for text in refusals(events, workload) if workload),
     )
     return max(hints, key=lambda each: each.hopeless, default=None)
 

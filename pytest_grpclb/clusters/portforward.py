@@ -196,11 +196,12 @@ def _opened(api: KubeApi, url: str, pause: Callable[[float], None]) -> Any:
 
     :raises ApiError: if the API refuses it, or stays away
     """
+    deadline_s = time.monotonic() + _CONNECT_S
     for pause_s in _PAUSES_S:
         try:
             return api.websocket(url, _PROTOCOL, timeout_s=_CONNECT_S)
         except ApiError as error:
-            if error.status not in _PASSING:
+            if error.status not in _PASSING or time.monotonic() > deadline_s:
                 raise
         pause(pause_s)
     return api.websocket(url, _PROTOCOL, timeout_s=_CONNECT_S)

@@ -53,12 +53,18 @@ _ADVICE = (
 )
 
 
-def refusals(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield, for each reason that the events of a namespace tell, what it is and what to do."""
+def refusals(events: Iterable[Mapping[str, Any]], workload: str) -> Iterator[str]:
+    """Yield, for each reason that events tell, what it is and what to do.
+
+    :param events: of a namespace, which may be others' as well
+    :param workload: name of the Deployment or StatefulSet; a ReplicaSet's begins with it
+    """
     seen = set()
     for event in events:
         about = event["involvedObject"]
         if event.get("reason") != "FailedCreate" or about.get("kind") not in _MAKERS:
+            continue
+        if not f"{about.get('name', '')}-".startswith(f"{workload}-"):
             continue
         message = event.get("message", "").removeprefix("Error creating: ")
         found = _FORBIDDEN.search(message)

@@ -85,13 +85,16 @@ OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
     ],
 )
 def test_what_the_cluster_refuses_is_told_with_what_to_do(message: str, told: str) -> None:
-    [found] = refusals([event(message), event(message)])
+    [found] = refusals([event(message), event(message)], "shop")
     assert found == f"the cluster makes no pod for ReplicaSet 'shop-5d9': {told}"
 
 
 def test_other_events_are_no_refusals() -> None:
-    assert list(refusals([event("Created pod: shop-5d9-x", reason="SuccessfulCreate")])) == []
-    assert list(refusals([event(forbidden(UNSAID), kind="Job")])) == []
+    assert list(refusals([event("Created pod: x", reason="SuccessfulCreate")], "shop")) == []
+    assert list(refusals([event(forbidden(UNSAID), kind="Job")], "shop")) == []
+    # In a namespace that is not the run's own: another's ReplicaSet.
+    assert list(refusals([event(forbidden(UNSAID))], "sho")) == []
+    assert list(refusals([event(forbidden(UNSAID))], "shop-5d9")) != []
 
 
 def test_a_pod_without_a_node_says_what_its_scheduler_said() -> None:
@@ -132,10 +135,10 @@ def test_pods_that_are_there_and_not_ready_come_before_those_that_are_not_made()
         },
     }
     refused = event(forbidden(EXCEEDED))
-    hint = hint_of([crashed], [refused])
+    hint = hint_of([crashed], [refused], workload="shop")
     assert hint is not None
     assert hint.text.startswith("the process of the container 'main' ends by itself")
-    hint = hint_of([], [refused])
+    hint = hint_of([], [refused], workload="shop")
     assert hint is not None
     assert hint.text.startswith("the cluster makes no pod for ReplicaSet 'shop-5d9': exceeded")
     assert not hint.hopeless
