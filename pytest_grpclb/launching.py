@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Launcher", "given"]
 
+_NOT_FOUND = "Domain name not found"
+
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
 
@@ -85,7 +87,8 @@ class Launcher:
             run.cancel()
             raise DriverError(
                 f"no call to {freezer.target.address} was answered during warm-up; the last one "
-                f"failed with {run.warm_up_error}\n{self._deployment.describe()}"
+                f"failed with {run.warm_up_error}{_unnamed(run.warm_up_error)}\n"
+                f"{self._deployment.describe()}"
             )
         return run
 
@@ -126,6 +129,20 @@ class Launcher:
             channels=max(pickers, self.freezer.picker.pickers() or 1),
             alpha=alpha,
         )
+
+
+def _unnamed(error: str) -> str:
+    """Return what it may mean that a name was not found.
+
+    :source: c-ares, ``ares_strerror``, ARES_ENOTFOUND; Kubernetes documentation, "Customizing DNS
+        Service"
+    """
+    if _NOT_FOUND not in error:
+        return ""
+    return (
+        "; the cluster's DNS does not know that name: its Service has no ready pods, or the "
+        "cluster's domain is not cluster.local, the default, below which names are dialled"
+    )
 
 
 def given(name: str, value: int | None, default: int) -> int:

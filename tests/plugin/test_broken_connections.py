@@ -89,3 +89,30 @@ def test_a_connection_that_breaks_amid_a_run_is_told_and_the_next_test_runs(
         "look for restarts of the API or of the pod's node, and for what stands before the API and "
         "ends connections of a certain age (load balancer, proxy)"
     )
+
+
+UNKNOWN_NAME = """
+from pytest_grpclb.clusters.kube import SERVICES
+
+def test_it(grpclb, grpclb_cluster, grpclb_namespace):
+    grpclb_cluster.api.delete(SERVICES, grpclb_namespace, "grpclb-headless")
+    grpclb.drive(calls=5)
+"""
+
+
+def test_a_name_that_the_clusters_dns_does_not_know_is_told(pytester: pytest.Pytester) -> None:
+    """As where the cluster's domain is another: every name is unknown then."""
+    pytester.makepyfile(test_it=UNKNOWN_NAME)
+    result = run(pytester, "--grpclb-replicas=1")
+    result.assert_outcomes(failed=1)
+    told = re.search(
+        r"DriverError: no call to (\S+) was answered during warm-up; the last one failed with "
+        r"UNAVAILABLE: (.*)",
+        result.stdout.str(),
+    )
+    assert told, result.stdout.str()
+    assert re.fullmatch(r"dns:///grpclb-headless\.grpclb-.*\.svc\.cluster\.local\.:50051", told[1])
+    assert told[2].endswith(
+        "; the cluster's DNS does not know that name: its Service has no ready pods, or the "
+        "cluster's domain is not cluster.local, the default, below which names are dialled"
+    )
