@@ -28,6 +28,8 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _NO_RETRY_IN_URLLIB3 = False
+_SHOWN_BYTES = 100
+"""Of a body that cannot be read."""
 
 Json = dict[str, Any]
 
@@ -147,7 +149,7 @@ class KubeApi:
             else:
                 text = response.data
                 if response.status < 400:
-                    return json.loads(text) if text else {}
+                    return _object(verb, path, response.status, text)
                 if response.status not in _PASSING or last:
                     raise _refusal(verb, path, response.status, text)
                 pause_s = max(pause_s, _retry_after_s(response.headers))
@@ -350,6 +352,22 @@ class KubeApi:
             query["previous"] = "true"
         with self.stream(PODS.path(namespace, pod, "log"), query=query) as stream:
             return b"".join(stream.pieces()).decode(errors="replace")
+
+
+def _object(verb: str, path: str, status: int, text: bytes) -> Json:
+    """Return the object that is the body of an answer.
+
+    :raises ApiError: if it is none: something else than an API has answered
+    """
+    try:
+        found = json.loads(text or b"{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        shown = text[:_SHOWN_BYTES].decode(errors="replace")
+        message = f"{shown!r} is no JSON object; is a proxy or a login page in its place?"
+        raise ApiError(verb, path, status=status, message=message)
+    return found
 
 
 def _refusal(verb: str, path: str, status: int, body: bytes) -> ApiError:

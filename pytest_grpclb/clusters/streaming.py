@@ -40,6 +40,7 @@ class ResponseStream:
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events of a watch: one JSON object a line.
 
+        :raises ConnectionError: as `pieces`, or if a line is none
         :source: Kubernetes documentation, "Efficient detection of changes"
         """
         rest = b""
@@ -47,7 +48,7 @@ class ResponseStream:
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 if line:
-                    yield json.loads(line)
+                    yield _event(line)
 
     def close(self) -> None:
         """End the request; the connection is not used again."""
@@ -60,3 +61,13 @@ class ResponseStream:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         self._response.close()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise ConnectionError(f"a watch told what is no JSON: {line[:100]!r}") from error
+    if not isinstance(event, dict) or "type" not in event or "object" not in event:
+        raise ConnectionError(f"a watch told what is no event: {line[:100]!r}")
+    return event

@@ -109,6 +109,20 @@ def test_an_api_that_stays_away_is_named(
     assert lost.value.status == 0
 
 
+@pytest.mark.parametrize("body", ["<html>Log in</html>", "[1]"])
+def test_what_is_no_answer_of_an_api_is_told(
+    faulty: FaultyApi, through: KubeApi, namespace: str, body: str
+) -> None:
+    path = PODS.path(namespace)
+    always(faulty, "GET", Fault(line=body.encode()))
+    with pytest.raises(ApiError) as caught:
+        through.list(PODS, namespace)
+    assert str(caught.value) == (
+        f"GET {path}: the Kubernetes API answered 200: {body!r} is no JSON object; is a proxy or a "
+        "login page in its place?"
+    )
+
+
 def test_a_conflict_is_reported_and_not_repeated(
     faulty: FaultyApi, through: KubeApi, namespace: str
 ) -> None:
@@ -152,8 +166,17 @@ GONE = json.dumps(
         [Fault(status=410)],
         [Fault(status=500), Fault(status=429), Fault(status=409)],
         [Fault(line=GONE + b"\n", reset_after_lines=1)],
+        [Fault(line=b"<html>Log in</html>\n"), Fault(line=b"[]\n"), Fault(line=b"{}\n")],
     ],
-    ids=["refused", "broken off", "broken off later", "gone", "overloaded", "gone on the way"],
+    ids=[
+        "refused",
+        "broken off",
+        "broken off later",
+        "gone",
+        "overloaded",
+        "gone on the way",
+        "somebody else's",
+    ],
 )
 def test_a_watch_that_breaks_off_goes_on_and_misses_nothing(
     faulty: FaultyApi, through: KubeApi, api: KubeApi, namespace: str, faults: list[Fault]
