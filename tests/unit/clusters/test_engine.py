@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.engine import KIND_VERSION, find_engine, find_kind, run
+from pytest_grpclb.clusters.engine import KIND_VERSION, Engine, find_engine, find_kind, run
 from pytest_grpclb.errors import ClusterUnavailableError, CommandError
 
 if TYPE_CHECKING:
@@ -124,3 +124,25 @@ def test_timed_out_failed_and_not_there_are_three_errors(tmp_path: Path) -> None
     assert str(caught.value) == f"`{fails}` ended with exit code 7; it said:\nwhy\nsaid"
     with pytest.raises(CommandError, match="cannot be run: "):
         run(tmp_path / "bin" / "missing")
+
+
+@pytest.mark.parametrize("name", ["docker", "podman"])
+def test_only_docker_is_told_of_which_platform_an_image_is_saved(tmp_path: Path, name: str) -> None:
+    program = tmp_path / name
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n[ "$2" = save ] || echo linux/arm64\n'
+    )
+    program.chmod(0o755)
+    Engine(name=name, program=program).save("shop:1", "a.tar")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    plain = "image save --output=a.tar shop:1"
+    assert (
+        asked
+        == {
+            "docker": [
+                "image inspect --format={{.Os}}/{{.Architecture}} shop:1",
+                "image save --platform=linux/arm64 --output=a.tar shop:1",
+            ],
+            "podman": [plain],
+        }[name]
+    )
