@@ -35,9 +35,17 @@ def test_workers_share_one_kind_cluster_with_a_namespace_each(
     assert not (pytester.path / ".pytest-kind").exists()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+# Restarts take most of the time: pods serve on until DNS may have forgotten them.
+@pytest.mark.parametrize(
+    ("workers", "chosen", "least"), [(0, "not restart", 12), (2, "", 15)], ids=["alone", "shared"]
+)
 def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
-    pytester: pytest.Pytester, existing: EmbeddedCluster, stand_ins: StandIns, workers: int
+    pytester: pytest.Pytester,
+    existing: EmbeddedCluster,
+    stand_ins: StandIns,
+    workers: int,
+    chosen: str,
+    least: int,
 ) -> None:
     """With an ingress controller installed by the run, for kind's clusters have none."""
     api = KubeApi(existing.kubeconfig, existing.context)
@@ -45,11 +53,11 @@ def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
         api.delete(CLASSES, "", each["metadata"]["name"])
     folder = Path(__file__).parents[2] / "example_tests"
     files = [str(folder / f"test_{name}.py") for name in ("even_spread", "ingress", "lookaside")]
-    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", f"-n{workers}"]
+    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", f"-n{workers}", f"-k={chosen}"]
     result = run(pytester, *files, *options)
     outcomes = result.parseoutcomes()
-    assert outcomes.keys() <= {"passed", "skipped"}
-    assert outcomes["passed"] >= 15
+    assert outcomes.keys() <= {"passed", "skipped", "deselected"}
+    assert outcomes["passed"] >= least
     assert stand_ins.get()["clusters"] == {}
     [pod] = api.list(PODS, "ingress-nginx")
     assert pod["status"]["phase"] == "Running"
