@@ -73,7 +73,7 @@ async def until(condition: Callable[[], Any]) -> None:
 def is_alive(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between open and read
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
 
