@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_grpclb import Grpclb, assert_rebalanced
+from pytest_grpclb import Grpclb, assert_no_failed_calls, assert_rebalanced
 
 
 @pytest.mark.grpclb_skip("clusterip")
@@ -33,3 +33,12 @@ def test_a_pod_that_is_not_ready_is_left_alone_until_it_is(grpclb: Grpclb) -> No
         assert_rebalanced(traffic)
         grpclb.make_ready(pod.name)
         assert_rebalanced(traffic)
+
+
+@pytest.mark.grpclb_only("headless", "clusterip")
+@pytest.mark.grpclb(replicas=3)
+def test_a_rolling_restart_loses_no_call(grpclb: Grpclb) -> None:
+    """Pods serve on until DNS has forgotten them, then say GOAWAY and end what they have begun."""
+    with grpclb.traffic(rate=200) as traffic:
+        grpclb.restart(until_ended=True)
+    assert_no_failed_calls(traffic.stop())
