@@ -10,6 +10,7 @@ from pytest_grpclb._pb import reflection_pb2 as pb
 from pytest_grpclb.calls.names import near, split_name
 from pytest_grpclb.calls.types import Types, missing_imports
 from pytest_grpclb.errors import CallError, TypesError
+from pytest_grpclb.settings import STATUS_NAMES
 
 __all__ = ["Exchange", "reflected"]
 
@@ -29,6 +30,12 @@ _ROUNDS = 100
 _TOLD_BY = "server reflection"
 _ADVICE = (
     "enable server reflection in the service, or set --grpclb-protos or --grpclb-descriptor-set"
+)
+
+_SILENCE = frozenset({"DEADLINE_EXCEEDED", "UNAVAILABLE"})
+_UNREACHED = (
+    "the service was not reached: say where its pods listen with --grpclb-service-port, and set "
+    "--grpclb-tls-ca if they speak TLS"
 )
 
 
@@ -87,9 +94,10 @@ def _ask(
         if len(answers) == len(requests):
             return version, [pb.Response.FromString(each) for each in answers]
         if status != _UNIMPLEMENTED:
+            name = STATUS_NAMES[status]
             raise TypesError(
                 _TOLD_BY,
-                what=f"{version} ended with status {status}: {details}",
-                advice=_ADVICE,
+                what=f"{version} ended with {name}: {details or 'no details'}",
+                advice=_UNREACHED if name in _SILENCE else _ADVICE,
             )
     raise TypesError(_TOLD_BY, what="the service does not have it", advice=_ADVICE)

@@ -184,6 +184,13 @@ def _compiled(source: TypeSource) -> Types:
     told_by = ", ".join(map(str, source.protos))
     if importlib.util.find_spec("grpc_tools") is None:
         raise ProtocMissingError(told_by)
+    missing = [str(each) for each in source.protos if not each.is_file()]
+    if missing:
+        raise TypesError(
+            ", ".join(missing),
+            what="there is no such file",
+            advice="name it as seen from pytest's rootdir, or from a folder of --grpclb-proto-path",
+        )
     with tempfile.TemporaryDirectory(prefix="grpclb-protos-") as scratch:
         made = Path(scratch) / "types.pb"
         command = [

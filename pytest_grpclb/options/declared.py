@@ -11,7 +11,7 @@ from pytest_grpclb.settings import Settings
 if TYPE_CHECKING:
     from _pytest.config.argparsing import Parser
 
-__all__ = ["OPTIONS", "Option", "add_options"]
+__all__ = ["INI_ONLY", "OPTIONS", "Option", "add_options"]
 
 
 _DEFAULTS = Settings()
@@ -200,6 +200,10 @@ OPTIONS = (
 )
 
 
+INI_ONLY = ("grpclb_skip_kinds", "grpclb_embedded_images")
+"""Settings that the command line does not have."""
+
+
 def add_options(parser: Parser) -> None:
     """Declare every option, on the command line and as an ini setting of the same name."""
     group = parser.getgroup("grpclb", "gRPC load balancing on Kubernetes (pytest-grpclb)")
@@ -235,6 +239,7 @@ def add_options(parser: Parser) -> None:
         type="linelist",
         default=[],
         help="what runs an image on the embedded cluster, one a line: IMAGE = COMMAND ARGUMENT..., "
-        "where {ip} and {port} stand for the pod's address and first container port; {port} "
-        "without {ip} is another one for each pod, for what listens on all addresses",
+        "where {ip} and {port} stand for the pod's address and the container port named 'grpc', "
+        "or the first; {port} without {ip} is another one for each pod, for what listens on all "
+        "addresses",
     )

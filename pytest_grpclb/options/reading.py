@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
-from pytest_grpclb.options.declared import OPTIONS
+from pytest_grpclb.options.declared import INI_ONLY, OPTIONS
 from pytest_grpclb.options.service import read_service
 from pytest_grpclb.options.values import (
+    command_words,
     header_key,
     method_name,
     number,
@@ -68,6 +69,7 @@ def read_options(config: pytest.Config) -> Options:
     :raises OptionError: if a value cannot be used; the message names the option, the value and
         what is expected
     """
+    _check_names(config)
     given = {option.name: _value(config, option) for option in OPTIONS}
     settings = Settings(
         replicas=whole("--grpclb-replicas", given["replicas"], least=1),
@@ -113,6 +115,34 @@ def read_options(config: pytest.Config) -> Options:
         types=_types(given, config.rootpath),
         require=bool(given["require"]),
         service=service,
+    )
+
+
+def _check_names(config: pytest.Config) -> None:
+    """Check that every ini setting of this package's names is one that there is.
+
+    pytest warns of others, and the tests would run without what they say: on the sample service,
+    for example. What other plugins have added is theirs.
+    """
+    # Where pytest keeps them, from version 9 and before; what it tells in public are values only.
+    inside = vars(config)
+    for name in inside.get("_inicfg", inside.get("inicfg", ())):
+        if not name.startswith("grpclb_"):
+            continue
+        try:
+            config.getini(name)
+        except ValueError:
+            raise _unknown(name, config.inipath) from None
+
+
+def _unknown(name: str, file: Path | None) -> OptionError:
+    from difflib import get_close_matches
+
+    known = (*(option.dest for option in OPTIONS), *INI_ONLY)
+    near = get_close_matches(name, known, n=1, cutoff=0.8)
+    meant = f"; did you mean {near[0]!r}?" if near else ", of those that `pytest --help` lists"
+    return OptionError(
+        "ini setting" if file is None else file.name, name, expected=f"a setting that exists{meant}"
     )
 
 
@@ -278,10 +308,10 @@ def _images(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
     images = {}
     for line in lines:
         image, equals, command = line.partition("=")
-        words = shlex.split(command)
+        words = command_words("grpclb_embedded_images", command)
         if not (image.strip() and equals and words):
             raise OptionError(
                 "grpclb_embedded_images", line, expected="IMAGE = COMMAND ARGUMENT..."
             )
-        images[image.strip()] = tuple(words)
+        images[image.strip()] = words
     return images

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
 from pytest_grpclb.options.shape import Option
-from pytest_grpclb.options.values import whole
+from pytest_grpclb.options.values import command_words, whole
 from pytest_grpclb.sources.choice import (
     AgeVariable,
     Origin,
@@ -185,7 +184,7 @@ def read_service(
     return ServiceChoice(
         origin=origin,
         image=given["service-image"],
-        command=_command(given["command"]),
+        command=command_words("--grpclb-command", given["command"]),
         port=whole("--grpclb-service-port", port, least=1) if port else None,
         environment=dict(_variable(line) for line in given["env"]),
         environment_from=tuple(_source(line) for line in given["env-from"]),
@@ -254,15 +253,6 @@ def _check_cluster(given: Mapping[str, Any], cluster: str) -> None:
             expected=f"--grpclb-service-image beside it: pods of --grpclb-cluster={cluster} run "
             "images, and a command stands for one on the embedded cluster only",
         )
-
-
-def _command(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise OptionError(
-            "--grpclb-command", text, expected=f"words as a shell would read them ({error})"
-        ) from error
 
 
 def _variable(line: str) -> tuple[str, str]:

@@ -4,17 +4,47 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
 
-__all__ = ["header_key", "method_name", "number", "pairs", "probability", "whole"]
+__all__ = ["command_words", "header_key", "method_name", "number", "pairs", "probability", "whole"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _METHOD = re.compile(r"/?[A-Za-z_][\w.]*/[A-Za-z_]\w*")
 _KEY = re.compile(r"[0-9a-z_.-]+")
+_PLACEHOLDER = re.compile(
+    r"(?<![${])\{(addr|address|host|hostname|listen|ip|pod_?ip|port|pod_?port|grpc_?port)\}",
+    re.IGNORECASE,
+)
+"""What people write who mean the pod's address or port; other braces are the command's own."""
+_PLACEHOLDERS = frozenset({"{ip}", "{port}"})
+
+
+def command_words(name: str, text: str) -> tuple[str, ...]:
+    """Return the words of a command, as a shell would read them.
+
+    :raises OptionError: if they cannot be read, or a placeholder is none; the message calls the
+        command *name*
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise OptionError(
+            name, text, expected=f"words as a shell would read them ({error})"
+        ) from error
+    for found in _PLACEHOLDER.finditer(text):
+        if found[0] not in _PLACEHOLDERS:
+            raise OptionError(
+                name,
+                text,
+                expected=f"{{ip}} and {{port}} where its pod's address and port are to be, and no "
+                f"{found[0]}",
+            )
+    return words
 
 
 def method_name(name: str, value: Any) -> str:

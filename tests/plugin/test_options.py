@@ -109,6 +109,43 @@ def test_an_embedded_image_needs_a_command(pytester: pytest.Pytester) -> None:
     )
 
 
+def test_an_embedded_image_s_command_must_be_words(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ngrpclb_embedded_images =\n    shop = serve \"{ip}:{port}\n")
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        "ERROR: grpclb_embedded_images: ' serve \"{ip}:{port}' cannot be used; "
+        "expected words as a shell would read them (No closing quotation)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("grpclb_comand", "; did you mean 'grpclb_command'?"),
+        ("grpclb_skip_kind", "; did you mean 'grpclb_skip_kinds'?"),
+        ("grpclb_xyz", ", of those that `pytest --help` lists"),
+    ],
+)
+def test_an_ini_setting_that_is_none_is_no_mere_warning(
+    pytester: pytest.Pytester, name: str, meant: str
+) -> None:
+    pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{name} = 'serve {{port}}'\n")
+    pytester.makepyfile(EMPTY)
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        f"ERROR: pyproject.toml: {name!r} cannot be used; expected a setting that exists{meant}"
+    )
+
+
+def test_an_ini_setting_of_another_plugin_is_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addini('grpclb_xyz', 'mine')")
+    pytester.makeini("[pytest]\ngrpclb_xyz = 1\n")
+    pytester.makepyfile(EMPTY)
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
 def test_the_header_says_in_one_line_what_verdicts_mean(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest("--grpclb-strategy=all")
     result.stdout.fnmatch_lines(

@@ -151,14 +151,26 @@ def test_a_service_whose_types_a_real_server_does_not_tell(exchange: Exchange) -
     )
 
 
-def test_a_server_that_cannot_be_asked_is_told() -> None:
-    told = (
-        "types by server reflection: /grpc.reflection.v1.ServerReflection/ServerReflectionInfo "
-        "ended with status 14: refused; enable server reflection in the service, or set "
-        "--grpclb-protos or --grpclb-descriptor-set"
-    )
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (
+            (14, "refused"),
+            "UNAVAILABLE: refused; the service was not reached: say where its pods listen with "
+            "--grpclb-service-port, and set --grpclb-tls-ca if they speak TLS",
+        ),
+        (
+            (16, ""),
+            "UNAUTHENTICATED: no details; enable server reflection in the service, or set "
+            "--grpclb-protos or --grpclb-descriptor-set",
+        ),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_told(status: tuple[int, str], told: str) -> None:
+    asked = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    told = f"types by server reflection: {asked} ended with {told}"
     with pytest.raises(TypesError, match=f"^{escape(told)}$"):
-        reflected("a.B/C", lambda _method, _requests: ([], 14, "refused"))
+        reflected("a.B/C", lambda _method, _requests: ([], *status))
 
 
 def test_an_empty_request_needs_no_types_where_the_service_does_not_tell_them() -> None:

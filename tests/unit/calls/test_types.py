@@ -77,6 +77,16 @@ def test_a_proto_that_does_not_compile_is_told_in_protocs_own_words(tmp_path: Pa
         types_of_files(source)
 
 
+def test_a_proto_that_is_not_there_is_named(tmp_path: Path) -> None:
+    source = TypeSource(protos=(SHOP / "shop.proto", tmp_path / "shup.proto"), proto_path=(SHOP,))
+    told = escape(
+        f"types by {tmp_path / 'shup.proto'}: there is no such file; name it as seen from pytest's "
+        "rootdir, or from a folder of --grpclb-proto-path"
+    )
+    with pytest.raises(TypesError, match=f"^{told}$"):
+        types_of_files(source)
+
+
 def test_without_grpcio_tools_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def test_a_command_is_split_as_a_shell_would() -> None:
         manifests=("k8s/config.yaml",),
         root=ROOT,
     )
+
+
+@pytest.mark.parametrize("command", ["shop {addr}:{port}", "shop {ip} {PORT}", "shop --to={pod_ip}"])
+def test_a_placeholder_that_is_none_is_named(command: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        read(command=command)
+    wrong = {"{addr}", "{PORT}", "{pod_ip}"} & set(re.findall(r"\{\w+\}", command))
+    assert str(caught.value) == (
+        f"--grpclb-command: {command!r} cannot be used; expected {{ip}} and {{port}} where its "
+        f"pod's address and port are to be, and no {wrong.pop()}"
+    )
+
+
+@pytest.mark.parametrize("command", ["sh -c 'serve ${HOST}'", "serve --log={message} {port}"])
+def test_other_braces_are_the_command_s_own(command: str) -> None:
+    assert read(command=command).command
 
 
 def test_a_command_may_stand_for_an_image() -> None:
