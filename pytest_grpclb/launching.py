@@ -24,6 +24,9 @@ _NOT_FOUND = "Domain name not found"
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
+_NOT_REACHED = frozenset({"DEADLINE_EXCEEDED", "UNAVAILABLE"})
+"""Status codes that gRPC itself gives to calls which no server answers."""
+
 
 class Launcher:
     """All that the runs of one test have in common, down to the error rate that they share."""
@@ -87,7 +90,7 @@ class Launcher:
             run.cancel()
             raise DriverError(
                 f"no call to {freezer.target.address} was answered during warm-up; the last one "
-                f"failed with {run.warm_up_error}{_unnamed(run.warm_up_error)}\n"
+                f"failed with {run.warm_up_error}; {_next_step(run.warm_up_error)}\n"
                 f"{self._deployment.describe()}"
             )
         return run
@@ -131,17 +134,26 @@ class Launcher:
         )
 
 
-def _unnamed(error: str) -> str:
-    """Return what it may mean that a name was not found.
+def _next_step(error: str) -> str:
+    """Return what to set where all calls end as the last one of a warm-up did.
 
     :source: c-ares, ``ares_strerror``, ARES_ENOTFOUND; Kubernetes documentation, "Customizing DNS
         Service"
     """
-    if _NOT_FOUND not in error:
-        return ""
+    if _NOT_FOUND in error:
+        return (
+            "the cluster's DNS does not know that name: its Service has no ready pods, or the "
+            "cluster's domain is not cluster.local, the default, below which names are dialled"
+        )
+    status = error.partition(":")[0]
+    if status not in _NOT_REACHED:
+        return (
+            "correct --grpclb-method, --grpclb-request or --grpclb-metadata, or, if it is an "
+            f"answer as it should be, set --grpclb-allowed-status={status}"
+        )
     return (
-        "; the cluster's DNS does not know that name: its Service has no ready pods, or the "
-        "cluster's domain is not cluster.local, the default, below which names are dialled"
+        "nothing of the service's answered: say where its pods listen with --grpclb-service-port, "
+        "set --grpclb-tls-ca if they speak TLS, or raise --grpclb-timeout if it answers slowly"
     )
 
 

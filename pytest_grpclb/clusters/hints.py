@@ -146,8 +146,21 @@ def _of_events(events: Sequence[Mapping[str, Any]]) -> Iterator[Hint]:
             "log, or raise --grpclb-ready-timeout if it starts slowly",
             hopeless=False,
         )
+    elsewhere = next(
+        (event.get("message", "") for event in events if event.get("reason") == "ListensElsewhere"),
+        "",
+    )
     for message in unhealthy:
         refused = _REFUSED.search(message)
+        if refused and elsewhere:
+            yield Hint(
+                text=f"nothing listens on {refused[1]}, the process is up: {elsewhere}; have its "
+                "command listen on {ip}:{port} (--grpclb-command, grpclb_embedded_images), say "
+                "where it listens with --grpclb-service-port, or raise --grpclb-ready-timeout if "
+                "it is still starting",
+                hopeless=False,
+            )
+            return
         if refused:
             yield Hint(
                 text=f"nothing listens on {refused[1]}: say where the service listens with "

@@ -31,6 +31,8 @@ IMAGES = {
     "shop": OPEN,
     "everywhere": [*SERVER, "--listen", "0.0.0.0:{port}"],
     "taken": [*SERVER, "--listen", "[::]:50051"],
+    "late": ["sh", "-c", 'sleep 2; exec "$@"', "-", *SERVER, "--listen", "[::]:50051"],
+    "deaf": ["sleep", "1000"],
     "unhealthy": [*OPEN, "--no-health"],
     "elsewhere": [*SERVER, "--listen", "{ip}:50077"],
     "missing": ["no-such-program", "{ip}"],
@@ -134,6 +136,25 @@ def test_who_takes_a_port_from_all_pods_is_told_so(ready: Callable[..., Deployme
     }
 
 
+@pytest.mark.parametrize("name", ["taken", "late"])
+def test_no_probe_is_needed_to_see_that_pods_share_a_port(
+    ready: Callable[..., Deployment], name: str
+) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        ready(image(name, probe=Probe.NONE))
+    assert told(caught.value) in {
+        f"the service listens on all addresses; {LISTENING}",
+        "the process of the container 'service' ends by itself (exit code 1): its port is taken; "
+        + LISTENING,
+    }
+
+
+def test_a_container_that_listens_nowhere_is_ready_all_the_same(
+    ready: Callable[..., Deployment],
+) -> None:
+    ready(image("deaf", probe=Probe.NONE))
+
+
 def test_a_service_without_a_health_service_needs_another_probe(
     ready: Callable[..., Deployment],
 ) -> None:
@@ -157,9 +178,12 @@ def test_a_port_that_nothing_listens_on_is_named(ready: Callable[..., Deployment
     [pod] = [line for line in caught.value.details.splitlines() if "failed to connect" in line]
     address = pod.partition('"')[2].partition('"')[0]
     assert address.endswith(":50051")
+    ip = address.partition(":")[0]
     assert told(caught.value) == (
-        f"nothing listens on {address}: say where the service listens with "
-        "--grpclb-service-port, or raise --grpclb-ready-timeout if it starts slowly"
+        f"nothing listens on {address}, the process is up: it listens on {ip}:50077 only; have its "
+        "command listen on {ip}:{port} (--grpclb-command, grpclb_embedded_images), say where it "
+        "listens with --grpclb-service-port, or raise --grpclb-ready-timeout if it is still "
+        "starting"
     )
 
 

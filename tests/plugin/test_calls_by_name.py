@@ -250,6 +250,23 @@ def test_without_reflection_or_files_the_error_says_what_to_set(pytester: pytest
     )
 
 
+def test_a_service_that_refuses_every_call_is_told_with_what_to_set(
+    pytester: pytest.Pytester,
+) -> None:
+    repo(pytester, "reflection", method=GET_ITEM["method"], request='{"id": "missing"}')
+    pytester.makepyfile("def test_called(grpclb): grpclb.drive()")
+    result = pytester.runpytest_subprocess("--grpclb-strategy=headless")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E  *DriverError: no call to dns:///grpclb-headless.*:50051 was answered during "
+            "warm-up; the last one failed with NOT_FOUND: no such item; correct --grpclb-method, "
+            "--grpclb-request or --grpclb-metadata, or, if it is an answer as it should be, set "
+            "--grpclb-allowed-status=NOT_FOUND"
+        ]
+    )
+
+
 def test_a_slow_pod_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_SLOW_SUFFIX", ".2")
     repo(pytester, "reflection", **GET_ITEM)

@@ -49,6 +49,17 @@ def test_a_refused_connection_may_only_be_a_slow_start() -> None:
     )
 
 
+def test_where_it_listens_instead_is_told() -> None:
+    elsewhere = event("it listens on [::]:9000 only", reason="ListensElsewhere")
+    assert hint_of([pod()], [event(REFUSED), elsewhere]) == Hint(
+        text="nothing listens on 10.0.0.1:50051, the process is up: it listens on [::]:9000 only; "
+        "have its command listen on {ip}:{port} (--grpclb-command, grpclb_embedded_images), say "
+        "where it listens with --grpclb-service-port, or raise --grpclb-ready-timeout if it is "
+        "still starting",
+        hopeless=False,
+    )
+
+
 def test_crashes_are_hopeless_only_where_there_is_nothing_to_wait_for() -> None:
     for allowed, restarts, hopeless in ((None, 9, False), (2, 1, False), (2, 2, True)):
         hint = hint_of([ended(1, restarts)], [], crashes_allowed=allowed)

@@ -12,14 +12,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.node.environment import ConfigError, expand, variables
-from pytest_grpclb.clusters.embedded.node.images import CommandLine, ImageError
-from pytest_grpclb.clusters.embedded.node.listening import lead_to_private_port
+from pytest_grpclb.clusters.embedded.node.images import CommandLine, ImageError, port_of_calls
+from pytest_grpclb.clusters.embedded.node.listening import (
+    lead_to_private_port,
+    listeners_of,
+    until_listening,
+)
 from pytest_grpclb.clusters.embedded.node.podstatus import ContainerState, terminated
 from pytest_grpclb.clusters.embedded.node.probes import (
     Timing,
+    asks_network,
     attempt,
     follow,
-    http_get,
+    run_hook,
     shared_by_pods,
 )
 from pytest_grpclb.clusters.embedded.node.processes import Order, Process, StartError
@@ -39,6 +44,9 @@ _CONFIG_RETRY_S = 0.25
 _GRACE = "terminationGracePeriodSeconds"
 _START_ERROR = 128
 """Exit code of a container whose command could not be executed, as containerd reports it."""
+_LISTENS_WITHIN_S = 5.0
+"""How long a container that no probe asks at its port may keep its pod from being ready, until it
+listens there. In Kubernetes it would be ready at once, and whoever has the port would answer."""
 _OUTPUT_BYTES = 10 * 1024
 """What the kubelet keeps of a probe's output (``maxRespBodyLength``)."""
 
@@ -244,7 +252,8 @@ class Container:
         )
 
     async def _lead_to(self, private_port: int) -> None:
-        port = self._spec["ports"][0]["containerPort"]
+        port = port_of_calls(self._spec)
+        assert port is not None  # else the command line could not be filled in
         try:
             await lead_to_private_port((self._sandbox.ip, port), private_port)
         except OSError as error:
@@ -275,18 +284,10 @@ class Container:
 
         :source: Kubernetes documentation, "Container Lifecycle Hooks"
         """
-        failure = ""
-        if "sleep" in hook:
-            await asyncio.sleep(hook["sleep"]["seconds"])
-        elif "exec" in hook:
-            forever_s = float(self._sandbox.pod["metadata"].get("deletionGracePeriodSeconds", 3600))
-            code, output = await self._run_command(hook["exec"]["command"], forever_s)
-            failure = "" if code == 0 else f"exit code {code}: {output}"
-        elif "httpGet" in hook:
-            try:
-                failure = await http_get(hook["httpGet"], self._spec, self._sandbox.ip, 30.0)
-            except ValueError as error:
-                failure = str(error)
+        forever_s = float(self._sandbox.pod["metadata"].get("deletionGracePeriodSeconds", 3600))
+        failure = await run_hook(
+            hook, self._spec, self._sandbox.ip, run=self._run_command, timeout_s=forever_s
+        )
         if failure:
             self._sandbox.warning(f"Failed{name}Hook", f"{name}Hook failed: {failure}")
         return not failure
@@ -304,15 +305,39 @@ class Container:
             await self._follow("startup", self._on_startup, eager=True)
             if not state.started:
                 return
-        state.started = True
-        self.has_started.set()
-        state.ready = "readinessProbe" not in spec
-        self._sandbox.changed()
         async with asyncio.TaskGroup() as probing:
+            if self._checks_listener and not asks_network(spec):
+                looking = probing.create_task(self._look_for_listener())
+                await asyncio.wait([looking], timeout=_LISTENS_WITHIN_S)
+                if self._shared:
+                    return
+            state.started = True
+            self.has_started.set()
+            state.ready = "readinessProbe" not in spec
+            self._sandbox.changed()
             if "readinessProbe" in spec:
                 probing.create_task(self._follow("readiness", self._on_ready, eager=True))
             if "livenessProbe" in spec:
                 probing.create_task(self._follow("liveness", self._on_alive, eager=False))
+
+    async def _look_for_listener(self) -> None:
+        """Find out who answers at the pod's port, where no probe asks there."""
+        port, process = port_of_calls(self._spec), self._process
+        if port is None or process is None:
+            return
+        self._shared = await until_listening(process.pid, (self._sandbox.ip, port))
+        if self._shared:
+            self._sandbox.warning("SharedPort", self._shared)
+            self._on_ready(False)
+
+    def _on_failure(self, name: str, why: str) -> None:
+        """Tell of a probe's failure, and where the process listens if not where it was asked."""
+        self._sandbox.warning("Unhealthy", f"{name.capitalize()} probe failed: {why}")
+        if not self._checks_listener or "connection refused" not in why or self._process is None:
+            return
+        listeners = sorted(listeners_of(self._process.pid))
+        if listeners:
+            self._sandbox.warning("ListensElsewhere", f"it listens on {', '.join(listeners)} only")
 
     async def _follow(self, name: str, on_result: Callable[[bool], bool], *, eager: bool) -> None:
         probe = self._spec[f"{name}Probe"]
@@ -336,9 +361,7 @@ class Container:
             Timing.of(probe),
             try_once,
             eager=eager,
-            on_failure=lambda why: self._sandbox.warning(
-                "Unhealthy", f"{name.capitalize()} probe failed: {why}"
-            ),
+            on_failure=lambda why: self._on_failure(name, why),
             on_result=on_result,
         )
 
@@ -349,6 +372,7 @@ class Container:
         return False
 
     def _on_ready(self, success: bool) -> bool:
+        success = success and not self._shared
         if self.state.ready != success:
             self.state.ready = success
             self._sandbox.changed()

@@ -2,7 +2,7 @@
 
 ``pytest-grpclb``, whatever its registry and tag, is this package's own programs, and
 ``envoyproxy/envoy`` the Envoy of this machine. Others are what the user maps them to, with ``{ip}``
-and ``{port}`` standing for the pod's address and the container's first port. A container's
+and ``{port}`` standing for the pod's address and the container's port for calls. A container's
 ``command`` takes the place of an image's own, as in Kubernetes.
 
 Pods are processes that share the machine's ports, so one that listens on all addresses takes its
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters.embedded.store.watch import Object
 
-__all__ = ["OWN_IMAGE", "CommandLine", "ImageError", "Images"]
+__all__ = ["OWN_IMAGE", "CommandLine", "ImageError", "Images", "port_of_calls"]
 
 OWN_IMAGE = "pytest-grpclb"
 
@@ -43,7 +43,15 @@ class CommandLine:
     arguments: tuple[str, ...]
     own: bool
     private_port: int | None = None
-    """Where it really listens, on all addresses, in place of the container's first port."""
+    """Where it really listens, on all addresses, in place of the container's port for calls."""
+
+
+def port_of_calls(container: Object) -> int | None:
+    """Return the container port named "grpc", or else the first; None: it declares none."""
+    ports = [each for each in container.get("ports") or () if each.get("protocol", "TCP") == "TCP"]
+    named = [each for each in ports if each.get("name") == "grpc"]
+    found: int | None = next((each["containerPort"] for each in (*named, *ports)), None)
+    return found
 
 
 class Images:
@@ -107,11 +115,11 @@ def _names(image: str) -> list[str]:
 
 def _filled(part: str, container: Object, ip: str, private_port: int | None) -> str:
     if "{port}" in part:
-        ports = container.get("ports") or ()
-        if not ports:
+        port = private_port or port_of_calls(container)
+        if port is None:
             raise ImageError(
                 f"the command mapped to the image {container['image']!r} has {{port}} in {part!r}, "
                 f"but the container {container['name']!r} has no containerPort; give it one"
             )
-        part = part.replace("{port}", str(private_port or ports[0]["containerPort"]))
+        part = part.replace("{port}", str(port))
     return part.replace("{ip}", ip)

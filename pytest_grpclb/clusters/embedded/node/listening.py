@@ -1,11 +1,13 @@
 """Where processes listen that share this machine's addresses: who takes a whole port, who is to.
 
-:source: Linux, Documentation/networking/proc_net_tcp.rst
+:source: Linux, Documentation/networking/proc_net_tcp.rst; proc_pid_fd(5), proc_pid_stat(5)
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import random
 import socket
 from pathlib import Path
@@ -16,7 +18,14 @@ from pytest_grpclb.clusters.embedded.network.relay import Place, Relay
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["free_port", "lead_to_private_port", "shared_listener"]
+__all__ = [
+    "free_port",
+    "lead_to_private_port",
+    "listeners_of",
+    "shared_listener",
+    "told_of_shared",
+    "until_listening",
+]
 
 _LISTENING = "0A"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -49,14 +58,87 @@ def shared_listener(place: Place) -> str:
 
 def _listeners(tables: Iterable[Path]) -> Iterable[str]:
     for table in tables:
-        try:
-            lines = table.read_text().splitlines()[1:]
-        except OSError:  # a machine without IPv6
-            continue
-        for line in lines:
-            words = line.split(None, 4)
+        for words in _rows(table):
             if words[3] == _LISTENING:
                 yield words[1]
+
+
+def _rows(table: Path) -> Iterable[list[str]]:
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:  # a machine without IPv6
+        return
+    for line in lines:
+        yield line.split(None, 10)
+
+
+def told_of_shared(place: Place, shared: str) -> str:
+    """Return what is wrong where only *shared*, on all addresses, stands for *place*."""
+    return (
+        f"nothing listens on {place[0]}:{place[1]}, only on {shared}: on all addresses, which the "
+        "pods of the embedded cluster share"
+    )
+
+
+def listeners_of(session: int) -> frozenset[str]:
+    """Return where the processes of a session listen, each as "address:port".
+
+    :param session: the number of its first process
+    """
+    sockets = set(_sockets_of(session))
+    if not sockets:
+        return frozenset()
+    found = set()
+    for table in _TABLES:
+        for words in _rows(table):
+            if words[3] == _LISTENING and words[9] in sockets:
+                host, _, port = words[1].partition(":")
+                found.add(f"{_address(host)}:{int(port, 16)}")
+    return frozenset(found)
+
+
+async def until_listening(session: int, place: Place) -> str:
+    """Return when a session's processes listen on *place*, or on its port for all addresses.
+
+    What is returned tells what is wrong in the second case; nothing in the first.
+    """
+    own, port = f"{place[0]}:{place[1]}", place[1]
+    while True:
+        listeners = listeners_of(session)
+        if own in listeners:
+            return ""
+        shared = listeners & {f"{address}:{port}" for address in _ALL.values()}
+        if shared:
+            return told_of_shared(place, min(shared))
+        await asyncio.sleep(_LOOK_S)
+
+
+def _sockets_of(session: int) -> Iterable[str]:
+    """Yield the inodes of the sockets that a session's processes hold."""
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        # A process may end at any moment, and one of another user keeps its descriptors to itself.
+        with contextlib.suppress(OSError):
+            # Its name, in brackets, may hold anything.
+            words = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if int(words[3]) != session:
+                continue
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    kind, _, inode = str(descriptor.readlink()).partition(":[")
+                    if kind == "socket":
+                        yield inode.rstrip("]")
+
+
+def _address(host: str) -> str:
+    """Return an address as people write it: Linux tells it as 32-bit words of its own order."""
+    words = bytes.fromhex(host)
+    turned = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    address = ipaddress.ip_address(turned)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped) if address.ipv4_mapped else f"[{address}]"
 
 
 def free_port() -> int:

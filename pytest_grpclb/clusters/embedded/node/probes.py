@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.embedded.node.listening import shared_listener
+from pytest_grpclb.clusters.embedded.node.listening import shared_listener, told_of_shared
 
 if TYPE_CHECKING:
     from pytest_grpclb.clusters.embedded.node.processes import Processes
@@ -29,10 +29,12 @@ __all__ = [
     "EAGER_S",
     "RunCommand",
     "Timing",
+    "asks_network",
     "attempt",
     "follow",
     "http_get",
     "port_of",
+    "run_hook",
     "shared_by_pods",
 ]
 
@@ -141,6 +143,12 @@ async def attempt(
         return str(error)
 
 
+def asks_network(container: Object) -> bool:
+    """Tell whether a container is not ready before something has been reached at its pod."""
+    probes = [container[name] for name in ("startupProbe", "readinessProbe") if name in container]
+    return any(way in probe for probe in probes for way in ("grpc", "tcpSocket", "httpGet"))
+
+
 def shared_by_pods(probe: Object, container: Object, ip: str) -> str:
     """Return why a probe that has succeeded says nothing of its own pod, or nothing.
 
@@ -151,10 +159,7 @@ def shared_by_pods(probe: Object, container: Object, ip: str) -> str:
         return ""
     port = port_of(container, what["port"])
     shared = shared_listener((ip, port))
-    return shared and (
-        f"nothing listens on {ip}:{port}, only on {shared}: on all addresses, which the pods of "
-        "the embedded cluster share"
-    )
+    return shared and told_of_shared((ip, port), shared)
 
 
 async def _check_grpc(
@@ -187,6 +192,26 @@ async def _connect(place: tuple[str, int], timeout_s: float) -> str:
             return "i/o timeout"
         except OSError as error:
             return f"connect: {os.strerror(error.errno).lower() if error.errno else error}"
+    return ""
+
+
+async def run_hook(
+    hook: Object, container: Object, ip: str, *, run: RunCommand, timeout_s: float
+) -> str:
+    """Do what a lifecycle hook says; return why that failed, or nothing.
+
+    :param timeout_s: of a command
+    """
+    if "sleep" in hook:
+        await asyncio.sleep(hook["sleep"]["seconds"])
+    elif "exec" in hook:
+        code, output = await run(hook["exec"]["command"], timeout_s)
+        return "" if code == 0 else f"exit code {code}: {output}"
+    elif "httpGet" in hook:
+        try:
+            return await http_get(hook["httpGet"], container, ip, 30.0)
+        except ValueError as error:
+            return str(error)
     return ""
 
 

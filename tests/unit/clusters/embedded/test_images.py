@@ -65,6 +65,20 @@ def test_an_unknown_image_is_refused_with_what_to_do() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ([{"name": "metrics", "containerPort": 9}, {"name": "grpc", "containerPort": 8}], 8),
+        ([{"name": "metrics", "containerPort": 9}, {"containerPort": 8}], 9),
+        ([{"containerPort": 9, "protocol": "UDP"}, {"containerPort": 8, "protocol": "TCP"}], 8),
+    ],
+)
+def test_the_port_for_calls_is_the_one_named_grpc_or_the_first(
+    ports: list[dict[str, Any]], expected: int
+) -> None:
+    assert line("web", ports=ports)[0][2] == f"127.9.1.1:{expected}"
+
+
 def test_a_port_is_needed_where_the_mapping_has_one() -> None:
     with pytest.raises(ImageError) as caught:
         line("web", ports=[])
