@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["lent", "resized"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 @contextmanager
 def lent(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["install_order", "read_manifests", "read_yaml"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _KIND_ORDER = (
     "PriorityClass",
     "Namespace",

@@ -26,6 +26,8 @@ __all__ = [
     "workload_of",
 ]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 WORKLOADS = ("Deployment", "StatefulSet")
 """Kinds of which one is the service under test."""
 

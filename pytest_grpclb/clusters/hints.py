@@ -29,6 +29,12 @@ _LISTENING = (
     "{ip}:{port}, or give it {port} alone, which is then another one for each pod "
     "(in --grpclb-command or grpclb_embedded_images)"
 )
+_BROUGHT_BY = (
+    "correct what names it (--grpclb-env-from, the chart or the manifests), or give the file that "
+    "brings it with --grpclb-manifests"
+)
+_MISSED_ALLOWED = 2
+"""Starts that may fail for want of a file which a mount would have: no time brings it there."""
 _REFUSED = re.compile(r"([\w.\[\]:]+:\d+)\W.*connection refused", re.DOTALL)
 
 
@@ -62,9 +68,14 @@ def hint_of(
     events = list(events)
     concerning = [event for event in events if event["involvedObject"].get("uid") in uids]
     # A cause comes before its effects: processes end where another has taken their port.
+    moved: dict[str, list[str]] = {}
+    for event in concerning:
+        if event.get("reason") == "MountedElsewhere":
+            uid, path = event["involvedObject"]["uid"], event.get("message", "").partition(" ")[0]
+            moved.setdefault(uid, []).append(path)
     hints = (
         *_of_events(concerning),
-        *_of_statuses(unready, crashes_allowed, last_words),
+        *_of_statuses(unready, crashes_allowed, last_words, moved),
         # Quotas are raised, and nodes added, while one waits.
         *(Hint(text=text, hopeless=False) for text in unscheduled(unready)),
         *(Hint(text=text, hopeless=False) for text in refusals(events, workload) if workload),
@@ -81,7 +92,12 @@ def _of_statuses(
     pods: Sequence[Mapping[str, Any]],
     crashes_allowed: int | None,
     last_words: Callable[[str, str], str],
+    moved: Mapping[str, Sequence[str]],
 ) -> Iterator[Hint]:
+    """Yield what containers' states tell.
+
+    :param moved: by a pod's UID: paths that a mount should be at, where it is not
+    """
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses") or ():
             name = status["name"]
@@ -91,6 +107,13 @@ def _of_statuses(
                     text=f"the image of the container {name!r} cannot be had: "
                     f"{waiting.get('message') or waiting['reason']}",
                     hopeless=waiting["reason"] in HOPELESS_WAITS,
+                )
+                continue
+            if waiting.get("reason") == "CreateContainerConfigError":
+                yield Hint(
+                    text=f"the container {name!r} needs what is not there: "
+                    f"{waiting.get('message', '')}; {_BROUGHT_BY}",
+                    hopeless=False,
                 )
                 continue
             ended = [
@@ -112,6 +135,7 @@ def _of_statuses(
             starts = status.get("restartCount", 0)
             words = last_words(pod["metadata"]["name"], name)
             why = "its last words are below" if words.strip() else "it has written nothing"
+            missed = [path for path in moved.get(pod["metadata"]["uid"], ()) if path in words]
             if _OTHER_PROCESSOR in f"{words} {ended[0].get('message', '')}":
                 why = (
                     "its image is for another kind of processor than the node's: build it for that "
@@ -119,10 +143,18 @@ def _of_statuses(
                 )
             elif _PORT_TAKEN.search(words):
                 why = f"its port is taken; {_LISTENING}"
+            elif missed:
+                why = (
+                    f"its last words name {missed[0]!r}, where it mounts a volume; processes of "
+                    "the embedded cluster share this machine's files: have an argument or variable "
+                    "of the container name the path, which is then led to the volume, or the "
+                    f"command in grpclb_embedded_images, as {{root}}{missed[0]}"
+                )
+            allowed = _MISSED_ALLOWED if missed else crashes_allowed
             yield Hint(
                 text=f"the process of the container {name!r} ends by itself (exit code {code}): "
                 f"{why}",
-                hopeless=crashes_allowed is not None and starts >= crashes_allowed,
+                hopeless=allowed is not None and starts >= allowed,
             )
 
 
@@ -140,6 +172,13 @@ def _of_events(events: Sequence[Mapping[str, Any]]) -> Iterator[Hint]:
             text=f"the service listens on all addresses; {_LISTENING}",
             hopeless=True,
         )
+    for event in events:
+        if event.get("reason") == "FailedMount":
+            yield Hint(
+                text=f"a volume cannot be made: {event.get('message', '')}; {_BROUGHT_BY}",
+                hopeless=False,
+            )
+            break
     if 'responded with "NOT_SERVING"' in text:
         yield Hint(
             text="its health service answers NOT_SERVING: the service itself holds back; see its "

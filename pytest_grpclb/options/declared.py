@@ -241,5 +241,5 @@ def add_options(parser: Parser) -> None:
         help="what runs an image on the embedded cluster, one a line: IMAGE = COMMAND ARGUMENT..., "
         "where {ip} and {port} stand for the pod's address and the container port named 'grpc', "
         "or the first; {port} without {ip} is another one for each pod, for what listens on all "
-        "addresses",
+        "addresses; {root} stands for the directory that has the container's mounts",
     )

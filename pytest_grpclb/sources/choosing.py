@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["source_of"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _RELEASE = "service"
 """Helm release name of a chart; each test has a namespace of its own."""
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LeftOutWarning", "applicable"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _SCALERS = frozenset({"HorizontalPodAutoscaler", "VerticalPodAutoscaler", "ScaledObject"})
 """They would undo what tests do."""
 _HARMLESS = frozenset(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PORT", "ImageSource"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 DEFAULT_PORT = 50051
 """What gRPC's own examples listen on, in every language."""
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ManifestSource", "ServiceSource", "read_files", "read_values"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningSource"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _SOURCE = "--grpclb-service"
 _CHANGES = "--grpclb-service-changes"
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tls", "read_tls"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _AUTHORITY = "grpc.default_authority"
 _NAME_OVERRIDE = "grpc.ssl_target_name_override"
 _SOURCE = "--grpclb-tls-ca"

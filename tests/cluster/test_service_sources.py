@@ -41,6 +41,8 @@ IMAGES = {
         *("sh", "-c", 'test "$GREETING $PASSWORD" = "hello secret" && exec "$@"', "-"),
         *OPEN,
     ],
+    "reads": ["sh", "-c", 'cat /etc/shop/name && exec "$@"', "-", *OPEN],
+    "led": ["sh", "-c", 'cat {root}/etc/shop/name && exec "$@"', "-", *OPEN],
     "slow": ["sh", "-c", 'sleep 3; exec "$@"', "-", *OPEN],
     "python": ["python"],
 }
@@ -315,6 +317,37 @@ def test_a_chart_is_applied_with_values_and_scaled(
     assert deployment.service.deployment == "tea-shop"
     deployment.scale(3)
     assert len(deployment.backends()) == 3
+
+
+MOUNTS = """
+          volumeMounts: [{name: config, mountPath: /etc/shop}]
+      volumes: [{name: config, configMap: {name: shop}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: shop}
+data: {name: tea}
+"""
+
+
+def mounting(folder: Path, image: str) -> ManifestSource:
+    deployment = DEPLOYMENT.format(kind="Deployment", name="shop").rstrip().removesuffix("---")
+    return files(folder, all=deployment.replace("image: shop", f"image: {image}") + MOUNTS)
+
+
+def test_a_file_at_its_mount_path_is_not_found_there_and_the_error_says_what_to_set(
+    ready: Callable[..., Deployment], tmp_path: Path
+) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        ready(mounting(tmp_path, "reads"), replicas=1)
+    assert told(caught.value) == (
+        "the process of the container 'main' ends by itself (exit code 1): its last words name "
+        "'/etc/shop', where it mounts a volume; processes of the embedded cluster share this "
+        "machine's files: have an argument or variable of the container name the path, which is "
+        "then led to the volume, or the command in grpclb_embedded_images, as {root}/etc/shop"
+    )
+    assert caught.value.timeout_s < 30.0  # no time would mend it
+    ready(mounting(tmp_path, "led"), replicas=1)
 
 
 def make_chart(folder: Path, template: str) -> Path:

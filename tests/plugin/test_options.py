@@ -110,7 +110,7 @@ def test_an_embedded_image_needs_a_command(pytester: pytest.Pytester) -> None:
 
 
 def test_an_embedded_image_s_command_must_be_words(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\ngrpclb_embedded_images =\n    shop = serve \"{ip}:{port}\n")
+    pytester.makeini('[pytest]\ngrpclb_embedded_images =\n    shop = serve "{ip}:{port}\n')
     result = pytester.runpytest()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.lines[0] == (

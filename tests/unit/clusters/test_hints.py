@@ -88,6 +88,44 @@ def test_an_image_for_another_processor_is_read_from_the_log() -> None:
     )
 
 
+def test_a_path_that_is_not_where_a_mount_would_put_it_is_told() -> None:
+    moved = event("/etc/app lies at /x/etc/app, and nothing names it", reason="MountedElsewhere")
+    for words, restarts, hopeless in (
+        ("FileNotFoundError: '/etc/app/a.conf'", 1, False),
+        ("open /etc/app/a.conf: no such file or directory", 2, True),
+    ):
+        hint = hint_of([ended(1, restarts)], [moved], last_words=lambda _p, _c, text=words: text)  # type: ignore[misc]
+        assert hint == Hint(
+            text="the process of the container 'main' ends by itself (exit code 1): its last words "
+            "name '/etc/app', where it mounts a volume; processes of the embedded cluster share "
+            "this machine's files: have an argument or variable of the container name the path, "
+            "which is then led to the volume, or the command in grpclb_embedded_images, as "
+            "{root}/etc/app",
+            hopeless=hopeless,
+        )
+    hint = hint_of([ended(1, 9)], [moved], last_words=lambda _p, _c: "no database")
+    assert hint is not None
+    assert hint.text.endswith("its last words are below")
+
+
+def test_what_a_container_refers_to_and_is_not_there_is_told() -> None:
+    waiting = {"reason": "CreateContainerConfigError", "message": 'configmap "shop" not found'}
+    brought = (
+        "correct what names it (--grpclb-env-from, the chart or the manifests), or give the file "
+        "that brings it with --grpclb-manifests"
+    )
+    assert hint_of([pod(state={"waiting": waiting})], []) == Hint(
+        text="the container 'main' needs what is not there: configmap \"shop\" not found; "
+        f"{brought}",
+        hopeless=False,
+    )
+    unmounted = event('MountVolume.SetUp failed: secret "db" not found', reason="FailedMount")
+    assert hint_of([pod()], [unmounted]) == Hint(
+        text=f'a volume cannot be made: MountVolume.SetUp failed: secret "db" not found; {brought}',
+        hopeless=False,
+    )
+
+
 def test_a_shared_port_comes_before_the_crashes_that_it_causes() -> None:
     hint = hint_of([ended(1, 5)], [event("", reason="SharedPort")], crashes_allowed=1)
     assert hint is not None

@@ -50,7 +50,9 @@ def test_a_command_is_split_as_a_shell_would() -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["shop {addr}:{port}", "shop {ip} {PORT}", "shop --to={pod_ip}"])
+@pytest.mark.parametrize(
+    "command", ["shop {addr}:{port}", "shop {ip} {PORT}", "shop --to={pod_ip}"]
+)
 def test_a_placeholder_that_is_none_is_named(command: str) -> None:
     with pytest.raises(OptionError) as caught:
         read(command=command)

@@ -11,13 +11,14 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.node.environment import ConfigError, expand, variables
-from pytest_grpclb.clusters.embedded.node.images import CommandLine, ImageError, port_of_calls
+from pytest_grpclb.clusters.embedded.node.environment import ConfigError
+from pytest_grpclb.clusters.embedded.node.images import ImageError, port_of_calls
 from pytest_grpclb.clusters.embedded.node.listening import (
     lead_to_private_port,
     listeners_of,
     until_listening,
 )
+from pytest_grpclb.clusters.embedded.node.orders import order_of
 from pytest_grpclb.clusters.embedded.node.podstatus import ContainerState, terminated
 from pytest_grpclb.clusters.embedded.node.probes import (
     Timing,
@@ -27,13 +28,13 @@ from pytest_grpclb.clusters.embedded.node.probes import (
     run_hook,
     shared_by_pods,
 )
-from pytest_grpclb.clusters.embedded.node.processes import Order, Process, StartError
+from pytest_grpclb.clusters.embedded.node.processes import Process, StartError
 from pytest_grpclb.clusters.embedded.node.sandbox import unless
-from pytest_grpclb.clusters.embedded.node.volumes import SERVICE_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_grpclb.clusters.embedded.node.processes import Order
     from pytest_grpclb.clusters.embedded.node.sandbox import Sandbox
     from pytest_grpclb.clusters.embedded.store.watch import Object
 
@@ -111,6 +112,8 @@ class Container:
             return None
         state, sandbox = self.state, self._sandbox
         sandbox.normal("Created", f"Created container: {state.name}")
+        for path, where in order.unnamed_mounts.items():
+            sandbox.normal("MountedElsewhere", f"{path} lies at {where}, and nothing names it")
         try:
             process = await sandbox.node.processes.start(order)
         except StartError as error:
@@ -191,7 +194,7 @@ class Container:
         image = self.state.image
         while not sandbox.stopping.is_set():
             try:
-                order = self._order()
+                order = order_of(sandbox, self._spec, run=self.state.restarts)
             except ImageError as error:
                 # Never mended while the cluster runs: there is nowhere to pull it from.
                 sandbox.warning("Failed", f'Failed to pull image "{image}": {error}')
@@ -205,51 +208,6 @@ class Container:
                 sandbox.normal("Pulled", f'Container image "{image}" already present on machine')
                 return order
         return None
-
-    def _order(self, instead: list[str] | None = None) -> Order:
-        """Return the order for the zygote.
-
-        :param instead: a command to run in the container in place of its own
-        :raises ImageError: if nothing stands for the image
-        :raises ConfigError: if something that the container refers to is not there
-        """
-        sandbox, spec, pod = self._sandbox, self._spec, self._sandbox.pod
-        mounts = sandbox.directory.mounts(pod, spec, account=bool(sandbox.account))
-        base = {
-            **sandbox.node.environment,
-            "GRPCLB_LISTEN_IP": sandbox.ip,
-            "GRPCLB_ROOT": str(mounts.root),
-            "HOME": str(mounts.root),
-            "HOSTNAME": pod["metadata"]["name"],
-        }
-        if sandbox.account:
-            base["GRPCLB_SERVICEACCOUNT_DIR"] = mounts.rewrite(SERVICE_ACCOUNT)
-        environment = variables(sandbox.node.store, pod, spec, base)
-        own = set(environment.items()) - set(base.items())
-        environment |= {name: mounts.rewrite(value) for name, value in own}
-
-        def expanded(field_name: str) -> list[str]:
-            parts = spec.get(field_name) or ()
-            return [mounts.rewrite(expand(part, environment)) for part in parts]
-
-        line = sandbox.node.images.command_line(
-            spec, arguments=expanded("args"), command=expanded("command"), ip=sandbox.ip
-        )
-        directory = mounts.root if line.own else sandbox.node.commands_directory
-        if spec.get("workingDir"):
-            directory = mounts.root / spec["workingDir"].lstrip("/")
-            directory.mkdir(parents=True, exist_ok=True)
-        if instead is not None:
-            command = tuple(mounts.rewrite(part) for part in instead)
-            line = CommandLine(arguments=command, own=False)
-        return Order(
-            arguments=line.arguments,
-            own=line.own,
-            environment=environment,
-            directory=directory,
-            private_port=line.private_port,
-            log=sandbox.directory.log(self.state.name, self.state.restarts),
-        )
 
     async def _lead_to(self, private_port: int) -> None:
         port = port_of_calls(self._spec)
@@ -266,7 +224,8 @@ class Container:
         """Run a command as ``exec`` does; return exit code (None: cut off) and output."""
         name = f"{self.state.name}.exec"
         with self._sandbox.directory.scratch(name) as log:
-            order = replace(self._order(command), log=log)
+            order = order_of(self._sandbox, self._spec, run=self.state.restarts, instead=command)
+            order = replace(order, log=log)
             try:
                 process = await self._sandbox.node.processes.start(order)
             except StartError as error:

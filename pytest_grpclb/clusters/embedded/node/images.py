@@ -2,7 +2,8 @@
 
 ``pytest-grpclb``, whatever its registry and tag, is this package's own programs, and
 ``envoyproxy/envoy`` the Envoy of this machine. Others are what the user maps them to, with ``{ip}``
-and ``{port}`` standing for the pod's address and the container's port for calls. A container's
+and ``{port}`` standing for the pod's address and the container's port for calls, ``{root}`` for the
+directory that has the container's mounts. A container's
 ``command`` takes the place of an image's own, as in Kubernetes.
 
 Pods are processes that share the machine's ports, so one that listens on all addresses takes its
@@ -67,12 +68,19 @@ class Images:
         return not mapped and f"/{names[1]}".endswith(f"/{envoy.IMAGE}")
 
     def command_line(
-        self, container: Object, *, arguments: Sequence[str], command: Sequence[str], ip: str
+        self,
+        container: Object,
+        *,
+        arguments: Sequence[str],
+        command: Sequence[str],
+        ip: str,
+        root: str,
     ) -> CommandLine:
         """Return what a container runs.
 
         :param arguments: its ``args``, after expansion
         :param command: its ``command``, after expansion; empty: the image's own
+        :param root: where its mounts lie
         :raises ImageError: if its image is not known here
         """
         image = container.get("image", "")
@@ -92,7 +100,9 @@ class Images:
             return CommandLine(arguments=tuple(arguments), own=True)
         text = " ".join(mapped)
         private_port = free_port() if "{port}" in text and "{ip}" not in text else None
-        filled = [_filled(part, container, ip, private_port) for part in mapped]
+        filled = [
+            _filled(part.replace("{root}", root), container, ip, private_port) for part in mapped
+        ]
         return CommandLine(arguments=(*filled, *arguments), own=False, private_port=private_port)
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import GrpclbError
@@ -43,6 +43,8 @@ class Order:
     log: Path
     private_port: int | None = None
     """Where it listens in place of its pod's port; None: on that itself."""
+    unnamed_mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Where those of its mounts lie that nothing in it names, by mount path."""
 
 
 class Process:

@@ -4,7 +4,9 @@ Processes on one machine share one file system, so a mount cannot put a volume a
 for one of them alone. Each container has a root directory of its own instead, in which its mounts
 lie under their mount paths. It is in the variable ``GRPCLB_ROOT``; and wherever a mount path begins
 a path in the container's ``command``, ``args`` or ``env`` values, it is replaced by where the mount
-really lies. Paths inside mounted files stay as they are: write them relative, or as arguments.
+really lies. In a command that an image is mapped to, ``{root}`` stands for it. Paths inside mounted
+files, and those that a program has by itself, stay as they are: write them relative, or give them
+as arguments. Mounts that nothing names are told by an event.
 
 :source: Kubernetes documentation, "Volumes", "Projected Volumes"
 """
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_grpclb.clusters.embedded.node.environment import ConfigError, config_data, field_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_grpclb.clusters.embedded.store.store import Store
     from pytest_grpclb.clusters.embedded.store.watch import Object
@@ -58,6 +60,11 @@ class Mounts:
         alternatives = "|".join(re.escape(path) for path in longest_first)
         # A path begins where no other path goes on, and ends at a whole component.
         self._pattern = re.compile(rf"(?<![\w./-])({alternatives})(?![\w.-])") if paths else None
+
+    def unnamed(self, texts: Iterable[str]) -> dict[str, Path]:
+        """Return where those mounts lie that no text names, by mount path."""
+        told = "\n".join(texts)
+        return {path: where for path, where in self._paths.items() if str(where) not in told}
 
     def rewrite(self, text: str) -> str:
         """Return *text* with mount paths replaced by where they lead."""

@@ -143,7 +143,11 @@ def test_without_the_wheel_the_one_in_path_is_found(
 
 def line(image: str, *, command: tuple[str, ...] = (), images: Images | None = None) -> list[str]:
     made = (images or Images({})).command_line(
-        {"name": "main", "image": image}, arguments=["-x"], command=command, ip="127.9.1.5"
+        {"name": "main", "image": image},
+        arguments=["-x"],
+        command=command,
+        ip="127.9.1.5",
+        root="/roots/main",
     )
     assert not made.own
     return list(made.arguments)

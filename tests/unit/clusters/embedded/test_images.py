@@ -12,6 +12,7 @@ IMAGES = Images(
     {
         "envoyproxy/envoy": ["/opt/envoy", "--bind={ip}"],
         "envoyproxy/envoy:v9": ["/opt/envoy9"],
+        "configured": ["serve", "--config={root}/etc/app/x.yaml"],
         "web": ["web", "--listen", "{ip}:{port}"],
     }
 )
@@ -19,7 +20,9 @@ IMAGES = Images(
 
 def line(image: str, *, command: tuple[str, ...] = (), **more: Any) -> tuple[tuple[str, ...], bool]:
     container = {"name": "main", "image": image, "ports": [{"containerPort": 80}], **more}
-    made = IMAGES.command_line(container, arguments=["-x"], command=command, ip="127.9.1.1")
+    made = IMAGES.command_line(
+        container, arguments=["-x"], command=command, ip="127.9.1.1", root="/roots/main"
+    )
     return made.arguments, made.own
 
 
@@ -41,6 +44,7 @@ def test_the_own_image_is_known_under_any_registry_and_tag(image: str) -> None:
     [
         ("envoyproxy/envoy:v8", ("/opt/envoy", "--bind=127.9.1.1", "-x")),
         ("envoyproxy/envoy:v9", ("/opt/envoy9", "-x")),  # the most exact wins
+        ("configured", ("serve", "--config=/roots/main/etc/app/x.yaml", "-x")),
         ("registry:5000/web@sha256:0123", ("web", "--listen", "127.9.1.1:80", "-x")),
     ],
 )
@@ -59,8 +63,8 @@ def test_an_unknown_image_is_refused_with_what_to_do() -> None:
     with pytest.raises(ImageError) as caught:
         line("redis:7", command=("redis-server",))
     assert str(caught.value) == (
-        "no command of this machine stands for the image 'redis:7', only for: envoyproxy/envoy, "
-        "envoyproxy/envoy:v9, pytest-grpclb, web; map it with the ini option "
+        "no command of this machine stands for the image 'redis:7', only for: configured, "
+        "envoyproxy/envoy, envoyproxy/envoy:v9, pytest-grpclb, web; map it with the ini option "
         "grpclb_embedded_images, or use --grpclb-cluster=kind"
     )
 

@@ -174,3 +174,18 @@ def test_a_mount_of_no_volume_is_refused(store: Store, tmp_path: Path) -> None:
     assert str(caught.value) == (
         'volumeMount "v" of container "main": the pod has no volume of that name'
     )
+
+
+def test_mounts_that_no_text_names_are_known(store: Store, tmp_path: Path) -> None:
+    mounts = lay_out(
+        store,
+        tmp_path,
+        [{"name": "v", "emptyDir": {}}],
+        [{"name": "v", "mountPath": "/etc/app"}, {"name": "v", "mountPath": "/etc/other"}],
+    )
+    texts = [mounts.rewrite("--config=/etc/app/x.yaml"), mounts.rewrite("/srv/etc/other"), "/etc"]
+    assert mounts.unnamed(texts).keys() == {
+        "/etc/other",
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+    }
+    assert mounts.unnamed(texts)["/etc/other"] == mounts.root / "etc/other"
