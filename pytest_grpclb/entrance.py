@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pytest_grpclb.certificates import Authority, tls_secret
 from pytest_grpclb.deployment import temporary_namespace
 from pytest_grpclb.ingress import Ingress
-from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET, INGRESS_SECRET
+from pytest_grpclb.lending import lent
+from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +55,14 @@ def make_secrets(
     settings: IngressSettings,
     service: Service,
     run: str,
+    borrowed: bool = False,
 ) -> Secrets:
     """Issue the certificates and put them into Secrets, where the settings want them.
 
     :param run: label of a namespace that is made where the Secret is to be in another one
+    :param borrowed: whether the service's namespace is somebody else's: the Secret is deleted with
+        the stack, and pods that are there are given none
+    :raises ServiceError: if a Secret of that name is there already, and somebody else's
     :raises ApiError: if the cluster refuses them
     """
     authority = Authority()
@@ -66,7 +71,7 @@ def make_secrets(
     names = ["wrong.example.org"] if settings.certificate == "wrong-host" else [wildcard]
     keypair = authority.issue(*names, expired=settings.certificate == "expired")
     namespace = service.namespace
-    if settings.tls == "end-to-end":
+    if settings.tls == "end-to-end" and not borrowed:
         # The host as well: with ssl-passthrough it is the pods' certificate that clients see.
         backend = authority.issue(service.host(service.name), host)
         api.apply([tls_secret(BACKEND_SECRET, backend)], namespace=namespace)
@@ -74,9 +79,12 @@ def make_secrets(
     if settings.certificate == "missing":
         return made
     kind = {"kind": "Opaque"} if settings.certificate == "wrong-type" else {}
-    secret = tls_secret(INGRESS_SECRET, keypair, **kind)
+    secret = tls_secret(settings.secret_name, keypair, **kind)
     if settings.certificate == "other-namespace":
         namespace = stack.enter_context(temporary_namespace(api, f"{namespace}-other", run=run))
+    elif borrowed:
+        stack.enter_context(lent(api, [secret], namespace=namespace, run=run))
+        return made
     api.apply([secret], namespace=namespace)
     return made
 

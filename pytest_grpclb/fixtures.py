@@ -287,6 +287,7 @@ def grpclb(
                 run=grpclb_cluster.run,
                 tls=_tls(request.config),
                 observer=observe,
+                tell=request.config.stash[NOTES].append,
             )
         except ClusterUnavailableError as error:
             if request.config.stash[OPTIONS].require:

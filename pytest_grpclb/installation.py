@@ -15,7 +15,7 @@ from pytest_grpclb.errors import ChartError
 from pytest_grpclb.freezing import Freezer
 from pytest_grpclb.handle import Grpclb
 from pytest_grpclb.launching import Launcher
-from pytest_grpclb.lending import lent, resized
+from pytest_grpclb.lending import delete_abandoned, lent, resized
 from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
 from pytest_grpclb.settings import TypeSource
@@ -64,6 +64,7 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     stream: CallTemplate | None = None,
     tls: Tls | None = None,
     observer: Callable[[Verdict], None] | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> Grpclb:
     """Put backends, strategy and driver into *namespace* and wait until all of them are ready.
 
@@ -75,6 +76,7 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     :param types: where those of calls are found
     :param outside: sends the calls where they come from outside the cluster
     :param run: label of all that the run makes
+    :param tell: shows a line to the user at the end of the run
     :param tls: what clients need of a service that speaks TLS itself
     :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
     :raises ChartError: if the strategy's chart does not render
@@ -93,6 +95,9 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
         manifests = tuple(with_gate(manifests))
     # In somebody else's namespace names must be the run's own.
     release = namespace if backends.borrowed else _RELEASE
+    if backends.borrowed:
+        settings = replace(settings, ingress=settings.ingress.beside(namespace))
+        delete_abandoned(api, service.namespace, tell=tell)
     # Where somebody else's pods run already, they tell; others do when they are ready.
     ipv6 = backends.borrowed and _has_ipv6(api, service)
     rendered = rendered_for(strategy, cluster, service, settings, release=release, ipv6=ipv6)
@@ -105,7 +110,14 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
 
         cluster.ingress_address(https=True)  # before anything is made, if it cannot be had
         outside.start()
-        secrets = make_secrets(stack, api=api, settings=settings.ingress, service=service, run=run)
+        secrets = make_secrets(
+            stack,
+            api=api,
+            settings=settings.ingress,
+            service=service,
+            run=run,
+            borrowed=backends.borrowed,
+        )
     later: list[Manifest] = []
     if backends.borrowed:
         stack.enter_context(lent(api, rendered, namespace=service.namespace, run=run))

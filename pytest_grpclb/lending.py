@@ -2,27 +2,80 @@
 
 Services and Ingresses lead to pods of their own namespace only, so a strategy before a service that
 runs already has to be set up there. Only objects that the run made, under names of its own and with
-its label, are deleted.
+its label, are deleted: after the test, or by a later run where a process was killed meanwhile.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, STATEFULSETS
-from pytest_grpclb.clusters.namespaces import MANAGED_BY, MANAGER, RUN_LABEL
+from pytest_grpclb.clusters.namespaces import (
+    ABANDONED_AFTER,
+    MANAGED_BY,
+    MANAGER,
+    RUN_LABEL,
+)
 from pytest_grpclb.errors import ApiError, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.model import Manifest, Service
 
-__all__ = ["lent", "resized"]
+__all__ = ["delete_abandoned", "lent", "resized"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
+
+_KINDS = (
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "ServiceAccount"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("networking.k8s.io/v1", "Ingress"),
+)
+"""What strategies are made of; what else their controllers make goes with it."""
+_NOT_TOLD = frozenset({403, 404})
+"""The user may not list objects of a kind, or the cluster does not know it."""
+
+
+def delete_abandoned(
+    api: KubeApi,
+    namespace: str,
+    *,
+    tell: Callable[[str], None],
+    now: datetime | None = None,
+) -> None:
+    """Delete what runs have left in somebody else's namespace that died, by label and age.
+
+    :param tell: is told of each object that was deleted
+    :raises ApiError: if the cluster refuses that
+    """
+    limit = (now or datetime.now(UTC)) - ABANDONED_AFTER
+    for api_version, kind in _KINDS:
+        try:
+            where = api.resource(api_version, kind)
+            found = api.list(where, namespace, selector=f"{MANAGED_BY}={MANAGER},{RUN_LABEL}")
+        except ApiError as error:
+            if error.status in _NOT_TOLD:
+                continue
+            raise
+        for metadata in (each["metadata"] for each in found):
+            made_at = datetime.fromisoformat(metadata["creationTimestamp"])
+            if made_at < limit and "deletionTimestamp" not in metadata:
+                api.delete(where, namespace, metadata["name"], uid=metadata["uid"])
+                tell(
+                    f"grpclb: deleted {kind} {metadata['name']!r} of a run that died, in the "
+                    f"namespace {namespace!r}"
+                )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.errors import OptionError
@@ -94,12 +94,18 @@ class IngressSettings:
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Further annotations of the Ingress, which win over the chart's own."""
     class_name: str = "nginx"
+    secret_name: str = "grpclb-ingress-tls"  # noqa: S105 - a name
+    """Of the Secret with the Ingress's certificate, which the run makes."""
 
     def __post_init__(self) -> None:
         for name, known in _INGRESS_CHOICES.items():
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"{name}: {value!r} cannot be used; expected {', '.join(known)}")
+
+    def beside(self, name: str) -> IngressSettings:
+        """Return the same for a namespace that is somebody else's: under names of the run's own."""
+        return replace(self, host=self.host_in(name), secret_name=f"{name}-ingress-tls")
 
     def host_in(self, namespace: str) -> str:
         """Return what clients call where the backends are in *namespace*."""

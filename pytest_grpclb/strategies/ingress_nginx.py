@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.settings import Settings
 
-__all__ = ["BACKEND_SECRET", "INGRESS_SECRET", "UPSTREAM_HEADER", "IngressNginx"]
+__all__ = ["BACKEND_SECRET", "UPSTREAM_HEADER", "IngressNginx"]
 
-INGRESS_SECRET = "grpclb-ingress-tls"  # noqa: S105 - a name
 BACKEND_SECRET = "grpclb-backend-tls"  # noqa: S105 - a name
 """Made in the backends' namespace where TLS goes end to end; for their pods to mount."""
 
@@ -53,7 +52,7 @@ class IngressNginx:
             "ingress": {
                 "className": ingress.class_name,
                 "host": ingress.host_in(service.namespace),
-                "tls": {"mode": ingress.tls, "secretName": INGRESS_SECRET},
+                "tls": {"mode": ingress.tls, "secretName": ingress.secret_name},
                 "annotations": dict(ingress.annotations),
             },
         }

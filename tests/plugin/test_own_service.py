@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ import trustme
 from pytest_grpclb import __version__
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, SERVICES, KubeApi, Resource
+from pytest_grpclb.clusters.namespaces import ABANDONED_AFTER
+from pytest_grpclb.lending import delete_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,9 +201,16 @@ def running(existing: EmbeddedCluster, *arguments: str) -> subprocess.CompletedP
         *arguments,
         "--override-ini=grpclb_command=",
         "--override-ini=grpclb_connection_age_env=",
+        *cluster_options(existing),
+    )
+
+
+def cluster_options(existing: EmbeddedCluster) -> tuple[str, ...]:
+    return (
         "--grpclb-cluster=kubeconfig",
         f"--grpclb-kubeconfig={existing.kubeconfig}",
         f"--grpclb-context={existing.context}",
+        f"--grpclb-ingress={existing.ingress_address(https=True)}",
         f"--grpclb-image=pytest-grpclb:{__version__}",
     )
 
@@ -210,6 +221,8 @@ def in_prod(api: KubeApi) -> dict[str, tuple[str, str]]:
         SERVICES,
         DEPLOYMENTS,
         Resource("v1", "configmaps", namespaced=True),
+        Resource("v1", "secrets", namespaced=True),
+        Resource("networking.k8s.io/v1", "ingresses", namespaced=True),
         Resource("v1", "serviceaccounts", namespaced=True),
         Resource("rbac.authorization.k8s.io/v1", "roles", namespaced=True),
         Resource("rbac.authorization.k8s.io/v1", "rolebindings", namespaced=True),
@@ -228,7 +241,7 @@ def pods_of_the_shop(api: KubeApi) -> set[str]:
     return {pod["metadata"]["uid"] for pod in api.list(PODS, "prod", selector="app=shop")}
 
 
-@pytest.mark.parametrize("strategy", ["headless", "lookaside"])
+@pytest.mark.parametrize("strategy", ["headless", "lookaside", "envoy-sidecar", "ingress-nginx"])
 def test_a_running_service_is_looked_at_and_left_as_it_was(
     existing: EmbeddedCluster, api: KubeApi, strategy: str
 ) -> None:
@@ -237,6 +250,46 @@ def test_a_running_service_is_looked_at_and_left_as_it_was(
         existing, EVEN, "--grpclb-service=prod/shop:443", f"--grpclb-strategy={strategy}"
     )
     assert "1 passed" in done.stdout, done.stdout
+    assert (in_prod(api), pods_of_the_shop(api)) == (before, pods)
+
+
+@pytest.mark.parametrize("strategy", ["lookaside", "envoy-sidecar", "ingress-nginx"])
+def test_what_a_killed_run_has_left_beside_a_running_service_goes_later(
+    existing: EmbeddedCluster, api: KubeApi, tmp_path: Path, strategy: str
+) -> None:
+    before, pods = in_prod(api), pods_of_the_shop(api)
+    reached = tmp_path / "reached"
+    (tmp_path / "test_long.py").write_text(
+        "import pathlib, signal\n\n"
+        "def test_long(grpclb):\n"
+        f"    pathlib.Path({str(reached)!r}).touch()\n"
+        "    signal.pause()\n"
+    )
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)),
+            *(f"--rootdir={tmp_path}", f"--grpclb-strategy={strategy}"),
+            *("--grpclb-method=shop.v1.Catalog/GetItem", "--grpclb-service=prod/shop"),
+            *cluster_options(existing),
+        ],
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    try:
+        while not reached.exists():
+            assert process.poll() is None
+            time.sleep(0.05)  # the pause between two looks
+    finally:
+        process.kill()
+        process.wait()
+    left = in_prod(api).keys() - before.keys()
+    assert left
+    told: list[str] = []
+    delete_abandoned(api, "prod", tell=told.append)
+    assert told == []  # it may still run, as far as anybody can know
+    later = datetime.now(UTC) + ABANDONED_AFTER + timedelta(minutes=5)
+    delete_abandoned(api, "prod", tell=told.append, now=later)
+    assert len(told) == len(left)
     assert (in_prod(api), pods_of_the_shop(api)) == (before, pods)
 
 

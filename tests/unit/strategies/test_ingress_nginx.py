@@ -8,7 +8,7 @@ from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.errors import ChartError
 from pytest_grpclb.model import Mechanism, Service
 from pytest_grpclb.settings import IngressSettings, Settings
-from pytest_grpclb.strategies.ingress_nginx import INGRESS_SECRET, IngressNginx
+from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
 INGRESS = IngressNginx()
 SERVICE = Service(
@@ -29,7 +29,7 @@ def test_it_is_a_service_and_an_ingress_and_no_driver() -> None:
     assert sorted(made) == ["Ingress", "Service"]
     assert made["Ingress"]["spec"] == {
         "ingressClassName": "nginx",
-        "tls": [{"hosts": ["ns.dev.mydomain.com"], "secretName": INGRESS_SECRET}],
+        "tls": [{"hosts": ["ns.dev.mydomain.com"], "secretName": "grpclb-ingress-tls"}],
         "rules": [
             {
                 "host": "ns.dev.mydomain.com",
