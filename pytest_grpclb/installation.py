@@ -98,9 +98,11 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     if backends.borrowed:
         settings = replace(settings, ingress=settings.ingress.beside(namespace))
         delete_abandoned(api, service.namespace, tell=tell)
+    render_strategy = functools.partial(
+        rendered_for, strategy, cluster, service, settings, release=release, tls=tls
+    )
     # Where somebody else's pods run already, they tell; others do when they are ready.
-    ipv6 = backends.borrowed and _has_ipv6(api, service)
-    rendered = rendered_for(strategy, cluster, service, settings, release=release, ipv6=ipv6)
+    rendered = render_strategy(ipv6=backends.borrowed and _has_ipv6(api, service))
     target = strategy.target(service, settings, release=release)
     if tls is not None:
         target = tls.secured(target, strategy.name, settings)
@@ -156,7 +158,7 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     # The backends first: without them a sidecar has no hosts, and is not ready either.
     deployment.wait_ready(backends.replicas)
     if later and _has_ipv6(api, service):
-        again = rendered_for(strategy, cluster, service, settings, release=release, ipv6=True)
+        again = render_strategy(ipv6=True)
         later = [each for each in again if each not in rendered or _is_driver(each)]
         rendered = again
     api.apply(later, namespace=namespace)
@@ -264,10 +266,12 @@ def rendered_for(
     settings: Settings,
     *,
     release: str,
+    tls: Tls | None = None,
     ipv6: bool = False,
 ) -> list[Manifest]:
     """Return the strategy's objects.
 
+    :param tls: what the pods' own TLS takes, where they have it
     :param ipv6: whether the kubelet asks pods by IPv6: who listens on 0.0.0.0 does not hear it, and
         who listens on [::] needs a kernel that has it
     :raises ChartError: if its chart does not render
@@ -281,10 +285,13 @@ def rendered_for(
     }
     if ipv6 and "envoy" in values:
         values["envoy"] = {"probeAddress": "::"} | values["envoy"]
+    beside: list[Manifest] = []
+    if tls is not None:
+        values, beside = tls.proxied(values, release=release, service=service)
     rendered = render(_chart(strategy), values=values, release=release, namespace=service.namespace)
     for image in images_of(rendered):
         cluster.check_image(image)
-    return rendered
+    return [*beside, *rendered]
 
 
 def _is_driver(manifest: Manifest) -> bool:

@@ -153,7 +153,8 @@ def _next_step(error: str) -> str:
         )
     return (
         "nothing of the service's answered: say where its pods listen with --grpclb-service-port, "
-        "set --grpclb-tls-ca if they speak TLS, or raise --grpclb-timeout if it answers slowly"
+        "what they speak TLS with by --grpclb-tls-ca and --grpclb-tls-name, or raise "
+        "--grpclb-timeout if it answers slowly"
     )
 
 

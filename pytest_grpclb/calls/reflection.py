@@ -34,8 +34,8 @@ _ADVICE = (
 
 _SILENCE = frozenset({"DEADLINE_EXCEEDED", "UNAVAILABLE"})
 _UNREACHED = (
-    "the service was not reached: say where its pods listen with --grpclb-service-port, and set "
-    "--grpclb-tls-ca if they speak TLS"
+    "the service was not reached: say where its pods listen with --grpclb-service-port, and "
+    "what they speak TLS with by --grpclb-tls-ca and --grpclb-tls-name"
 )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_grpclb.model import Target
+    from pytest_grpclb.model import Manifest, Service, Target
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.sources.choice import TlsFiles
 
@@ -22,13 +24,13 @@ _AUTHORITY = "grpc.default_authority"
 _NAME_OVERRIDE = "grpc.ssl_target_name_override"
 _SOURCE = "--grpclb-tls-ca"
 _PLAINTEXT = {
-    "envoy-sidecar": "the Envoy of envoy-sidecar speaks plaintext to the pods",
     # gRPC's policy makes its channel to the balancers with the credentials of the client's own.
     "lookaside": "clients speak to the balancers of lookaside as they do to the pods, and those "
     "speak plaintext",
 }
 """What no client with credentials gets through, by strategy."""
 _INGRESS = "ingress-nginx"
+_SIDECAR = "envoy-sidecar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Tls:
     def secured(self, target: Target, strategy: str, settings: Settings) -> Target:
         """Return *target* with the credentials, where it is the client that meets the pods' TLS.
 
+        Where a proxy does, the client speaks to that as it always does.
+
         :raises ServiceError: if what stands between them would have to speak it, and cannot
         """
         if strategy in _PLAINTEXT:
@@ -55,6 +59,8 @@ class Tls:
         if target.through_ingress:
             self._check_ingress(settings)
             return target  # the client speaks TLS with the ingress, whose authority is the run's
+        if strategy == _SIDECAR:
+            return target
         arguments = target.arguments
         if self.name:
             arguments = tuple(each for each in arguments if each[0] != _AUTHORITY)
@@ -66,6 +72,30 @@ class Tls:
             certificate_pem=self.certificate_pem,
             key_pem=self.key_pem,
         )
+
+    def proxied(
+        self, values: Mapping[str, Any], *, release: str, service: Service
+    ) -> tuple[dict[str, Any], list[Manifest]]:
+        """Return a chart's values, and what it needs beside it where a sidecar speaks to the pods.
+
+        :param values: as the strategy has them
+        """
+        envoy = values.get("envoy")
+        if envoy is None:
+            return dict(values), []
+        secret = f"{release}-envoy-tls"
+        name = self.name or service.host(f"{release}-envoy")
+        tls = {"secretName": secret, "name": name, "mutual": bool(self.certificate_pem)}
+        contents = {"ca.crt": self.authority_pem}
+        if self.certificate_pem:
+            contents |= {"tls.crt": self.certificate_pem, "tls.key": self.key_pem}
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": secret},
+            "data": {key: b64encode(each).decode() for key, each in contents.items()},
+        }
+        return {**values, "envoy": {**envoy, "tls": tls}}, [manifest]
 
     def _check_ingress(self, settings: Settings) -> None:
         if settings.ingress.tls != "end-to-end":

@@ -157,7 +157,8 @@ def test_a_service_whose_types_a_real_server_does_not_tell(exchange: Exchange) -
         (
             (14, "refused"),
             "UNAVAILABLE: refused; the service was not reached: say where its pods listen with "
-            "--grpclb-service-port, and set --grpclb-tls-ca if they speak TLS",
+            "--grpclb-service-port, and what they speak TLS with by --grpclb-tls-ca and "
+            "--grpclb-tls-name",
         ),
         (
             (16, ""),

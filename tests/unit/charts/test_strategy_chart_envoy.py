@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 import yaml
 
 from pytest_grpclb.chart import charts_directory, render
@@ -66,6 +68,43 @@ def test_envoy_itself_finds_nothing_wrong_with_the_configuration(
     assert f"configuration '{config}' OK" in done.stdout, done.stderr
     # No field that the next version may not know any more.
     assert "Deprecated" not in done.stderr
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls_to_the_pods_takes_its_files_from_a_secret(mutual: bool, tmp_path: Path) -> None:
+    tls = {"secretName": "shop-tls", "name": "shop.example.org", "mutual": mutual}
+    manifests = objects({"tls": tls})
+    variables = {
+        each["name"]: each["valueFrom"]["secretKeyRef"] for each in sidecar(manifests)["env"]
+    }
+    expected = {"BACKEND_TLS_AUTHORITY": "ca.crt"}
+    if mutual:
+        expected |= {"BACKEND_TLS_CERTIFICATE": "tls.crt", "BACKEND_TLS_KEY": "tls.key"}
+    assert variables == {name: {"name": "shop-tls", "key": key} for name, key in expected.items()}
+    config = tmp_path / "envoy.yaml"
+    config.write_text(manifests["ConfigMap"]["data"]["envoy.yaml"])
+    authority = trustme.CA()
+    own = authority.issue_cert("client.example.org")
+    environment = {
+        "BACKEND_TLS_AUTHORITY": authority.cert_pem.bytes().decode(),
+        "BACKEND_TLS_CERTIFICATE": own.cert_chain_pems[0].bytes().decode(),
+        "BACKEND_TLS_KEY": own.private_key_pem.bytes().decode(),
+    }
+    done = subprocess.run(
+        [str(find_envoy()), "--mode", "validate", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **{name: environment[name] for name in expected}},
+    )
+    assert f"configuration '{config}' OK" in done.stdout, done.stderr
+
+
+def test_tls_to_the_pods_needs_a_name_to_check() -> None:
+    with pytest.raises(ChartError) as caught:
+        objects({"tls": {"secretName": "shop-tls"}})
+    told = "envoy.tls.name is empty; give a name that the pods' certificates have"
+    assert told in str(caught.value)
 
 
 @each_variant
