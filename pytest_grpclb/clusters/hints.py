@@ -33,8 +33,8 @@ _BROUGHT_BY = (
     "correct what names it (--grpclb-env-from, the chart or the manifests), or give the file that "
     "brings it with --grpclb-manifests"
 )
-_MISSED_ALLOWED = 2
-"""Starts that may fail for want of a file which a mount would have: no time brings it there."""
+_VAIN_STARTS = 2
+"""Starts that fail for want of a port, or of a file that a mount would have: no time mends that."""
 _REFUSED = re.compile(r"([\w.\[\]:]+:\d+)\W.*connection refused", re.DOTALL)
 
 
@@ -136,21 +136,23 @@ def _of_statuses(
             words = last_words(pod["metadata"]["name"], name)
             why = "its last words are below" if words.strip() else "it has written nothing"
             missed = [path for path in moved.get(pod["metadata"]["uid"], ()) if path in words]
+            allowed = crashes_allowed
             if _OTHER_PROCESSOR in f"{words} {ended[0].get('message', '')}":
                 why = (
                     "its image is for another kind of processor than the node's: build it for that "
                     "one (--platform), or have its pods on other nodes"
                 )
             elif _PORT_TAKEN.search(words):
+                allowed = _VAIN_STARTS
                 why = f"its port is taken; {_LISTENING}"
             elif missed:
+                allowed = _VAIN_STARTS
                 why = (
                     f"its last words name {missed[0]!r}, where it mounts a volume; processes of "
                     "the embedded cluster share this machine's files: have an argument or variable "
                     "of the container name the path, which is then led to the volume, or the "
                     f"command in grpclb_embedded_images, as {{root}}{missed[0]}"
                 )
-            allowed = _MISSED_ALLOWED if missed else crashes_allowed
             yield Hint(
                 text=f"the process of the container {name!r} ends by itself (exit code {code}): "
                 f"{why}",

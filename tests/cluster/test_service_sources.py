@@ -44,6 +44,7 @@ IMAGES = {
     "reads": ["sh", "-c", 'cat /etc/shop/name && exec "$@"', "-", *OPEN],
     "led": ["sh", "-c", 'cat {root}/etc/shop/name && exec "$@"', "-", *OPEN],
     "slow": ["sh", "-c", 'sleep 3; exec "$@"', "-", *OPEN],
+    "after 20 s": ["sh", "-c", 'sleep 20; exec "$@"', "-", *OPEN],
     "python": ["python"],
 }
 
@@ -227,10 +228,11 @@ def test_configuration_comes_from_config_maps_and_secrets(
     )
 
 
+@pytest.mark.parametrize("name", ["slow", "after 20 s"])
 def test_a_slow_start_is_waited_for_and_not_cut_short(
-    ready: Callable[..., Deployment], api: KubeApi, namespace: str
+    ready: Callable[..., Deployment], api: KubeApi, namespace: str, name: str
 ) -> None:
-    ready(image("slow"))
+    ready(image(name))
     restarts = [
         status["restartCount"]
         for pod in api.list(PODS, namespace)

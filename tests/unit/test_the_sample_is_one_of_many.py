@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest_grpclb
+from pytest_grpclb.chart import charts_directory
 
 PACKAGE = Path(pytest_grpclb.__file__).parent
 ITS_PLACE = {
@@ -30,6 +31,13 @@ def test_no_stage_between_options_and_report_knows_the_sample() -> None:
         for line in file.read_text().splitlines()
         if NAMES.search(line)
     ] == []
+
+
+def test_the_strategies_chart_knows_no_service_by_name() -> None:
+    chart = charts_directory() / "strategy"
+    files = [*(chart / "templates").iterdir(), *chart.glob("values.*")]  # its README may have one
+    assert len(files) > 5
+    assert [file.name for file in files if NAMES.search(file.read_text())] == []
 
 
 def test_its_own_place_does() -> None:

@@ -73,9 +73,11 @@ def test_a_port_that_is_taken_is_read_from_the_log() -> None:
         "RuntimeError: Failed to bind to address [::]:50051",
         "Error: listen EADDRINUSE",
     ):
-        hint = hint_of([ended(1, 0)], [], last_words=lambda _pod, _name, text=words: text)  # type: ignore[misc]
-        assert hint is not None
-        assert "its port is taken" in hint.text
+        for restarts, hopeless in ((1, False), (2, True)):
+            hint = hint_of([ended(1, restarts)], [], last_words=lambda _p, _c, text=words: text)  # type: ignore[misc]
+            assert hint is not None
+            assert "its port is taken" in hint.text
+            assert hint.hopeless is hopeless
 
 
 def test_an_image_for_another_processor_is_read_from_the_log() -> None:
