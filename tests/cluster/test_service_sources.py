@@ -311,6 +311,14 @@ def test_manifests_are_applied_with_the_replicas_of_the_test(
     assert (deployment.service.kind, len(deployment.backends())) == (kind, 2)
 
 
+def test_a_program_that_only_the_image_has_is_what_the_image_is_mapped_to(
+    ready: Callable[..., Deployment], tmp_path: Path
+) -> None:
+    deployment = DEPLOYMENT.format(kind="Deployment", name="shop")
+    own = deployment.replace("image: shop", "image: shop\n          command: [/app/shop, serve]")
+    ready(files(tmp_path, deployment=own))
+
+
 def test_a_chart_is_applied_with_values_and_scaled(
     ready: Callable[..., Deployment], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -21,7 +22,12 @@ IMAGES = Images(
 def line(image: str, *, command: tuple[str, ...] = (), **more: Any) -> tuple[tuple[str, ...], bool]:
     container = {"name": "main", "image": image, "ports": [{"containerPort": 80}], **more}
     made = IMAGES.command_line(
-        container, arguments=["-x"], command=command, ip="127.9.1.1", root="/roots/main"
+        container,
+        arguments=["-x"],
+        command=command,
+        ip="127.9.1.1",
+        root="/roots/main",
+        path=os.defpath,
     )
     return made.arguments, made.own
 
@@ -57,6 +63,14 @@ def test_a_mapped_image_is_its_command_and_the_arguments(
 @pytest.mark.parametrize("image", ["pytest-grpclb", "web:1"])
 def test_a_command_takes_the_place_of_the_image_s_own(image: str) -> None:
     assert line(image, command=("sleep",)) == (("sleep", "-x"), False)
+
+
+@pytest.mark.parametrize("command", [("/app/no-such-server", "--all"), ("no-such-server",)])
+def test_what_an_image_is_mapped_to_stands_for_the_programs_in_it(
+    command: tuple[str, ...],
+) -> None:
+    assert line("web:1", command=command) == (("web", "--listen", "127.9.1.1:80", "-x"), False)
+    assert line("pytest-grpclb", command=command) == ((*command, "-x"), False)
 
 
 def test_an_unknown_image_is_refused_with_what_to_do() -> None:
