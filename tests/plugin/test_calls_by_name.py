@@ -140,7 +140,7 @@ def test_another_request_and_allowed_failures(grpclb):
     traffic = grpclb.drive(request={{"id": "missing"}}, allowed_status="NOT_FOUND")
     verdict = assert_even_spread(traffic)
     assert "NOT_FOUND" in pod_table(traffic, verdict).splitlines()[0]
-    with pytest.raises(DriverError, match="the last one failed with NOT_FOUND: no such item\n"):
+    with pytest.raises(DriverError, match="the last one failed with NOT_FOUND: no such item; "):
         grpclb.drive(calls=20, request={{"id": "missing"}})
 
 
