@@ -4,8 +4,9 @@
 ``envoyproxy/envoy`` the Envoy of this machine. Others are what the user maps them to, with ``{ip}``
 and ``{port}`` standing for the pod's address and the container's port for calls, ``{root}`` for the
 directory that has the container's mounts. A container's
-``command`` takes the place of an image's own, as in Kubernetes, if this machine has such a program;
-what an image is mapped to stands for the programs that it would bring along.
+``command`` takes the place of an image's own, as in Kubernetes. But one by a path at which this
+machine has nothing is a program that the image would bring along: what that is mapped to stands for
+it as well.
 
 Pods are processes that share the machine's ports, so one that listens on all addresses takes its
 port from all pods. A command with ``{port}`` and no ``{ip}`` may do so: ``{port}`` is then another
@@ -16,9 +17,8 @@ one for each of its processes, and what arrives at the pod's own port is led the
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.node import envoy
@@ -77,14 +77,12 @@ class Images:
         command: Sequence[str],
         ip: str,
         root: str,
-        path: str,
     ) -> CommandLine:
         """Return what a container runs.
 
         :param arguments: its ``args``, after expansion
         :param command: its ``command``, after expansion; empty: the image's own
         :param root: where its mounts lie
-        :param path: where programs are looked for
         :raises ImageError: if its image is not known here
         """
         image = container.get("image", "")
@@ -98,7 +96,8 @@ class Images:
                 f"no command of this machine stands for the image {image!r}, only for: {known}; "
                 "map it with the ini option grpclb_embedded_images, or use --grpclb-cluster=kind"
             )
-        if command and (mapped is None or shutil.which(command[0], path=path)):
+        brought = bool(command) and PurePath(command[0]).is_absolute()
+        if command and (mapped is None or not brought or Path(command[0]).exists()):
             return CommandLine(arguments=(*command, *arguments), own=False)
         if mapped is None:
             return CommandLine(arguments=tuple(arguments), own=True)

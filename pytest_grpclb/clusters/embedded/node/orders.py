@@ -53,7 +53,6 @@ def order_of(
         command=expanded("command"),
         ip=sandbox.ip,
         root=str(mounts.root),
-        path=environment.get("PATH", ""),
     )
     directory = mounts.root if line.own else sandbox.node.commands_directory
     if spec.get("workingDir"):

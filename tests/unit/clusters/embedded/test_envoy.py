@@ -148,7 +148,6 @@ def line(image: str, *, command: tuple[str, ...] = (), images: Images | None = N
         command=command,
         ip="127.9.1.5",
         root="/roots/main",
-        path="",
     )
     assert not made.own
     return list(made.arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ def line(image: str, *, command: tuple[str, ...] = (), **more: Any) -> tuple[tup
         command=command,
         ip="127.9.1.1",
         root="/roots/main",
-        path=os.defpath,
     )
     return made.arguments, made.own
 
@@ -65,12 +63,12 @@ def test_a_command_takes_the_place_of_the_image_s_own(image: str) -> None:
     assert line(image, command=("sleep",)) == (("sleep", "-x"), False)
 
 
-@pytest.mark.parametrize("command", [("/app/no-such-server", "--all"), ("no-such-server",)])
-def test_what_an_image_is_mapped_to_stands_for_the_programs_in_it(
-    command: tuple[str, ...],
-) -> None:
+def test_what_an_image_is_mapped_to_stands_for_the_programs_in_it() -> None:
+    command = ("/app/no-such-server", "--all")
     assert line("web:1", command=command) == (("web", "--listen", "127.9.1.1:80", "-x"), False)
     assert line("pytest-grpclb", command=command) == ((*command, "-x"), False)
+    assert line("web:1", command=("/bin/sh",)) == (("/bin/sh", "-x"), False)
+    assert line("web:1", command=("no-such-server",)) == (("no-such-server", "-x"), False)
 
 
 def test_an_unknown_image_is_refused_with_what_to_do() -> None:
