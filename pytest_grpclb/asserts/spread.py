@@ -160,7 +160,8 @@ def assert_pinned(traffic: Traffic) -> None:
     connection age and the removal of pods explain, and no oftener.
 
     :raises AssertionError: if a channel's calls went to several backends, or a call failed
-    :raises InconclusiveError: if the calls are so few that an even spread might look the same
+    :raises InconclusiveError: if the calls are so few that an even spread might look the same, or
+        do not say who answered
     :raises ValueError: if there were fewer than two backends
     """
     __tracebackhide__ = True
@@ -181,6 +182,7 @@ def assert_pinned(traffic: Traffic) -> None:
                 f"{path.channel} changed their backend {plural(path.switches, 'time')}; "
                 f"replaced connections explain {replaced}\n{timeline(traffic)}"
             )
+    _require_names(traffic)
     # Were each call picked evenly at random, all but one in K would change the backend.
     steps = sum(path.calls - 1 for path in paths)
     switches = sum(path.switches for path in paths)
@@ -207,7 +209,8 @@ def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) 
     :param after_s: seconds that calls may still reach it, counted from the removal of its endpoint;
         from the beginning of the traffic, if it was not removed
     :raises AssertionError: if a later call reached it
-    :raises InconclusiveError: if the later calls are too few to exclude chance
+    :raises InconclusiveError: if the later calls are too few to exclude chance, or some calls do
+        not say who answered
     :raises ValueError: if there is no such backend
     """
     __tracebackhide__ = True
@@ -221,6 +224,7 @@ def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) 
             f"{traffic.strategy}: {len(to_it)} of {len(later)} calls reached {found.name} later "
             f"than {after_s:g} s after {since}, the last one {max(to_it) - origin_s:.3f} s after"
         )
+    _require_names(traffic)
     others = sum(each.removed_at_s is None for each in traffic.backends if each is not found)
     needed = calls_proving_absence(max(2, others + 1), alpha=traffic.alpha)
     if len(later) < needed:
@@ -250,11 +254,7 @@ def conclude(
     __tracebackhide__ = True
     unnamed = count_unnamed(traffic.calls)
     if unnamed:
-        verdict = replace(
-            verdict,
-            outcome=Outcome.INCONCLUSIVE,
-            reason=f"{plural(unnamed, 'answered call')} did not say which pod answered",
-        )
+        verdict = replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=_describe_unnamed(unnamed))
         advice = name_advice(traffic)
     if traffic.observer is not None:
         traffic.observer(verdict)
@@ -267,6 +267,26 @@ def conclude(
             verdict.reason, seen=verdict.calls, needed=verdict.needed_calls, advice=advice
         )
     return verdict
+
+
+def _require_names(traffic: Traffic) -> None:
+    """Raise if a call may have been answered by anybody: what the others show is not all.
+
+    :raises InconclusiveError: with what to set
+    """
+    __tracebackhide__ = True
+    if unnamed := count_unnamed(traffic.calls):
+        calls = len(traffic.calls)
+        raise InconclusiveError(
+            _describe_unnamed(unnamed),
+            seen=calls - unnamed,
+            needed=calls,
+            advice=name_advice(traffic),
+        )
+
+
+def _describe_unnamed(calls: int) -> str:
+    return f"{plural(calls, 'answered call')} did not say which pod answered"
 
 
 def _unless_cut_short(traffic: Traffic, verdict: Verdict) -> Verdict:

@@ -3,14 +3,21 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.asserts import assert_even_spread, assert_pinned
+from pytest_grpclb.asserts import assert_even_spread, assert_no_calls_to, assert_pinned
 from pytest_grpclb.errors import GrpclbError, InconclusiveError
 from pytest_grpclb.model import Event, EventKind, Mechanism, Outcome, Verdict
 
 from .made_traffic import TIMERS, Rows, made_traffic, pods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_grpclb.model import Traffic
 
 
 def shuffled(**counts: int) -> list[str]:
@@ -215,6 +222,24 @@ def test_pinning_is_proved_only_by_enough_calls() -> None:
 def test_no_calls_prove_no_pinning() -> None:
     with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 0 calls over 0 channels with 0 "):
         assert_pinned(made_traffic([]))
+
+
+@pytest.mark.parametrize("check", [assert_pinned, partial(assert_no_calls_to, backend="pod-b")])
+def test_calls_that_do_not_say_who_answered_may_have_gone_anywhere(
+    check: Callable[[Traffic], None],
+) -> None:
+    rows = Rows()
+    for call in range(60):
+        rows.answer("a", at_s=call / 1000)
+    check(made_traffic(rows))
+    rows.unnamed()
+    told = (
+        "INCONCLUSIVE: 1 answered call did not say which pod answered; let the service send its "
+        "pod's UID in a response header (--grpclb-backend-key) or a field of its reply "
+        "(--grpclb-backend-field)"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        check(made_traffic(rows))
 
 
 def test_each_channel_may_be_pinned_to_a_backend_of_its_own() -> None:
