@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.fate import why_lost
-from pytest_grpclb.clusters.kube import PODS
-from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
@@ -18,13 +16,13 @@ from pytest_grpclb.launching import Launcher
 from pytest_grpclb.lending import delete_abandoned, lent, resized
 from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
+from pytest_grpclb.rendering import DRIVER, StrategyChart, asked_by_ipv6, is_driver
 from pytest_grpclb.settings import TypeSource
-from pytest_grpclb.workloads import components_of, images_of
+from pytest_grpclb.workloads import components_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
-    from pathlib import Path
 
     from pytest_grpclb.calls.reflection import Exchange
     from pytest_grpclb.clusters import Cluster
@@ -37,15 +35,13 @@ if TYPE_CHECKING:
     from pytest_grpclb.sources.tls import Tls
     from pytest_grpclb.strategies import Strategy
 
-__all__ = ["install", "rendered_for"]
+__all__ = ["install"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
 _RELEASE = "grpclb"
 """Helm release name of the strategy chart; each test has a namespace of its own."""
 _REFLECTION = TypeSource()
-_DRIVER = "driver"
-"""The component that every strategy's chart has."""
 
 
 def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in its order
@@ -98,11 +94,16 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     if backends.borrowed:
         settings = replace(settings, ingress=settings.ingress.beside(namespace))
         delete_abandoned(api, service.namespace, tell=tell)
-    render_strategy = functools.partial(
-        rendered_for, strategy, cluster, service, settings, release=release, tls=tls
+    chart = StrategyChart(
+        strategy=strategy,
+        cluster=cluster,
+        service=service,
+        settings=settings,
+        release=release,
+        tls=tls,
     )
     # Where somebody else's pods run already, they tell; others do when they are ready.
-    rendered = render_strategy(ipv6=backends.borrowed and _has_ipv6(api, service))
+    rendered = chart.rendered(ipv6=backends.borrowed and asked_by_ipv6(api, service))
     target = strategy.target(service, settings, release=release)
     if tls is not None:
         target = tls.secured(target, strategy.name, settings)
@@ -128,7 +129,7 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     else:
         # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that
         # there are none: the driver comes when they are there.
-        later = [each for each in rendered if cluster.dns_cache_s and _is_driver(each)]
+        later = [each for each in rendered if cluster.dns_cache_s and is_driver(each)]
         first = [each for each in rendered if each not in later]
         api.apply([*manifests, *first], namespace=namespace)
     # The import of gRPC takes as long as the first pods do to start.
@@ -142,11 +143,9 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
 
     namespace = service.namespace
     components = components_of(rendered, namespace=namespace)
-    found = components.pop(_DRIVER, None)
+    found = components.pop(DRIVER, None)
     if found is None and secrets is None:
-        raise ChartError(
-            _chart(strategy).name, message="it has no Deployment of the component 'driver'"
-        )
+        raise ChartError(chart.path.name, message="it has no Deployment of the component 'driver'")
     client = None if found is None else watched(found.service)
     deployment = watched(
         service,
@@ -157,9 +156,9 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
     others = {name: watched(each.service) for name, each in components.items()}
     # The backends first: without them a sidecar has no hosts, and is not ready either.
     deployment.wait_ready(backends.replicas)
-    if later and _has_ipv6(api, service):
-        again = render_strategy(ipv6=True)
-        later = [each for each in again if each not in rendered or _is_driver(each)]
+    if later and asked_by_ipv6(api, service):
+        again = chart.rendered(ipv6=True)
+        later = [each for each in again if each not in rendered or is_driver(each)]
         rendered = again
     api.apply(later, namespace=namespace)
     if client is not None:
@@ -245,55 +244,3 @@ def _exchange(send: Callable[[Any], tuple[list[bytes], int, str]], target: Targe
         return send(Plan(target=target, call=call))
 
     return exchange
-
-
-def _chart(strategy: Strategy) -> Path:
-    from pytest_grpclb.chart import charts_directory
-
-    return strategy.chart or charts_directory() / "strategy"
-
-
-def _has_ipv6(api: KubeApi, service: Service) -> bool:
-    """Tell whether pods are reached by IPv6: of dual-stack pods, whether that comes first."""
-    pods = api.list(PODS, service.namespace, selector=selector_text(service.selector))
-    return any(":" in pod.get("status", {}).get("podIP", "") for pod in pods)
-
-
-def rendered_for(
-    strategy: Strategy,
-    cluster: Cluster,
-    service: Service,
-    settings: Settings,
-    *,
-    release: str,
-    tls: Tls | None = None,
-    ipv6: bool = False,
-) -> list[Manifest]:
-    """Return the strategy's objects.
-
-    :param tls: what the pods' own TLS takes, where they have it
-    :param ipv6: whether the kubelet asks pods by IPv6: who listens on 0.0.0.0 does not hear it, and
-        who listens on [::] needs a kernel that has it
-    :raises ChartError: if its chart does not render
-    :raises ClusterUnavailableError: if an image cannot be had
-    """
-    from pytest_grpclb.chart import render
-
-    repository, _, tag = cluster.programs_image.rpartition(":")
-    values = strategy.values(service, settings) | {
-        "driver": {"image": {"repository": repository, "tag": tag}}
-    }
-    if ipv6 and "envoy" in values:
-        values["envoy"] = {"probeAddress": "::"} | values["envoy"]
-    beside: list[Manifest] = []
-    if tls is not None:
-        values, beside = tls.proxied(values, release=release, service=service)
-    rendered = render(_chart(strategy), values=values, release=release, namespace=service.namespace)
-    for image in images_of(rendered):
-        cluster.check_image(image)
-    return [*beside, *rendered]
-
-
-def _is_driver(manifest: Manifest) -> bool:
-    component = manifest["metadata"].get("labels", {}).get("app.kubernetes.io/component")
-    return bool(manifest["kind"] == "Deployment" and component == _DRIVER)

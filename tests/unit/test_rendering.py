@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import yaml
 
-from pytest_grpclb.installation import rendered_for
 from pytest_grpclb.model import Service
+from pytest_grpclb.rendering import StrategyChart
 from pytest_grpclb.settings import Settings
 from pytest_grpclb.strategies import STRATEGIES
 
@@ -29,10 +29,14 @@ class AnyCluster:
 
 
 def rendered(strategy: str, *, ipv6: bool) -> list[Manifest]:
-    cluster = cast("Cluster", AnyCluster())
-    return rendered_for(
-        STRATEGIES[strategy], cluster, SERVICE, Settings(), release="rel", ipv6=ipv6
+    chart = StrategyChart(
+        strategy=STRATEGIES[strategy],
+        cluster=cast("Cluster", AnyCluster()),
+        service=SERVICE,
+        settings=Settings(),
+        release="rel",
     )
+    return chart.rendered(ipv6=ipv6)
 
 
 def place_of_probes(manifests: list[Manifest]) -> Any:
