@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import random
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ __all__ = [
     "free_port",
     "lead_to_private_port",
     "listeners_of",
+    "pause_s",
     "shared_listener",
     "told_of_shared",
     "until_listening",
@@ -33,7 +35,8 @@ _ALL = {"00000000": "0.0.0.0", "0" * 32: "[::]"}  # noqa: S104 - looked for, not
 _FIRST_PORT, _LAST_PORT = 10_000, 32_000
 """Below the ports that Linux gives to outgoing connections, 32768 and up."""
 _TRIES = 100
-_LOOK_S = 0.02
+_LOOK_S, _LATE_LOOK_S = 0.02, 1.0
+"""Pauses between two looks: at first, and in the end."""
 
 
 def shared_listener(place: Place) -> str:
@@ -92,8 +95,7 @@ def listeners_of(session: int) -> frozenset[str]:
     for table in _TABLES:
         for words in _rows(table):
             if words[3] == _LISTENING and words[9] in sockets:
-                host, _, port = words[1].partition(":")
-                found.add(f"{_address(host)}:{int(port, 16)}")
+                found.add(_told(words[1]))
     return frozenset(found)
 
 
@@ -102,15 +104,23 @@ async def until_listening(session: int, place: Place) -> str:
 
     What is returned tells what is wrong in the second case; nothing in the first.
     """
-    own, port = f"{place[0]}:{place[1]}", place[1]
+    own = f"{place[0]}:{place[1]}"
+    everywhere = {f"{address}:{place[1]}" for address in _ALL.values()}
+    began_s = time.monotonic()
     while True:
-        listeners = listeners_of(session)
-        if own in listeners:
-            return ""
-        shared = listeners & {f"{address}:{port}" for address in _ALL.values()}
-        if shared:
-            return told_of_shared(place, min(shared))
-        await asyncio.sleep(_LOOK_S)
+        # Whose a socket is takes a look at every process of the machine: only where there is one.
+        if any(_told(entry) in {own, *everywhere} for entry in _listeners(_TABLES)):
+            listeners = listeners_of(session)
+            if own in listeners:
+                return ""
+            if shared := listeners & everywhere:
+                return told_of_shared(place, min(shared))
+        await asyncio.sleep(pause_s(time.monotonic() - began_s))
+
+
+def pause_s(waited_s: float) -> float:
+    """Return the pause between two looks for what may never come, on an event loop of many."""
+    return min(max(_LOOK_S, waited_s / 10), _LATE_LOOK_S)
 
 
 def _sockets_of(session: int) -> Iterable[str]:
@@ -129,6 +139,12 @@ def _sockets_of(session: int) -> Iterable[str]:
                     kind, _, inode = str(descriptor.readlink()).partition(":[")
                     if kind == "socket":
                         yield inode.rstrip("]")
+
+
+def _told(entry: str) -> str:
+    """Return "address:port" as people write it."""
+    host, _, port = entry.partition(":")
+    return f"{_address(host)}:{int(port, 16)}"
 
 
 def _address(host: str) -> str:

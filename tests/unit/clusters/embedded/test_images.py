@@ -66,6 +66,9 @@ def test_a_command_takes_the_place_of_the_image_s_own(image: str) -> None:
 def test_what_an_image_is_mapped_to_stands_for_the_programs_in_it() -> None:
     command = ("/app/no-such-server", "--all")
     assert line("web:1", command=command) == (("web", "--listen", "127.9.1.1:80", "-x"), False)
+    # What cannot even be asked for, as all below /root by others than root, is not there either.
+    beyond = f"/{'x' * 300}"
+    assert line("web:1", command=(beyond,)) == (("web", "--listen", "127.9.1.1:80", "-x"), False)
     assert line("pytest-grpclb", command=command) == ((*command, "-x"), False)
     assert line("web:1", command=("/bin/sh",)) == (("/bin/sh", "-x"), False)
     assert line("web:1", command=("no-such-server",)) == (("no-such-server", "-x"), False)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.node.listening import listeners_of, until_listening
+from pytest_grpclb.clusters.embedded.node import listening
+from pytest_grpclb.clusters.embedded.node.listening import listeners_of, pause_s, until_listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,3 +110,33 @@ def test_another_port_is_waited_beyond(started: list[subprocess.Popen[str]]) -> 
 
     with pytest.raises(TimeoutError):
         asyncio.run(look())
+
+
+def test_whose_a_socket_is_is_not_asked_where_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That takes a look at every process of the machine, for each container without a probe."""
+
+    def looked(_session: int) -> frozenset[str]:
+        raise AssertionError("nobody listens on that port")
+
+    monkeypatch.setattr(listening, "listeners_of", looked)
+    with socket.socket() as bound:  # so that nobody else does
+        bound.bind(("127.9.8.7", 0))
+
+        async def look() -> str:
+            async with asyncio.timeout(0.1):
+                return await until_listening(1, bound.getsockname())
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(look())
+
+
+def test_what_does_not_come_is_looked_for_more_and_more_seldom() -> None:
+    assert [pause_s(waited_s) for waited_s in (0.0, 0.1, 1.0, 5.0, 60.0)] == [
+        0.02,
+        0.02,
+        0.1,
+        0.5,
+        1.0,
+    ]
