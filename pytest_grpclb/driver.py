@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from pytest_grpclb._pb import driver_pb2 as pb
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import CallKind
 from pytest_grpclb.told import NonsenseError, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_grpclb.model import Calls, CallTemplate, Failure, Stream, Target
+    from pytest_grpclb.model import Calls, Failure, Stream
+    from pytest_grpclb.plans import Plan
     from pytest_grpclb.told import ClientView
 
-__all__ = ["DriverClient", "DriverRun", "Plan"]
+__all__ = ["DriverClient", "DriverRun"]
 
 _RUN = "/grpclb.driver.v1.Driver/Run"
 _EXCHANGE = "/grpclb.driver.v1.Driver/Exchange"
@@ -30,85 +29,6 @@ _STARTS = 3
 """Tries to start a run, or to exchange messages: nothing is counted before a run has begun."""
 _FINISH_S = 30.0
 """After Stop: the longest deadline that calls in flight are expected to have, and a margin."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What one run of the driver shall do."""
-
-    target: Target
-    call: CallTemplate
-    channels: int = 1
-    own_subchannel_pools: bool = True
-    concurrency: int = 8
-    rate_per_s: float | None = None
-    """None: closed loop with ``concurrency`` calls in flight; else that many calls a second."""
-    calls: int = 0
-    """Counted calls; 0: until stopped."""
-    warm_up_backends: int = 1
-    warm_up_timeout_s: float = 5.0
-    pods: tuple[str, ...] = ()
-    """Addresses of the backends: a connection that ends at one of them names it."""
-    report_interval_s: float = 0.0
-    """At most this long until a call is reported; 0: what the driver thinks fit."""
-
-    def attributions(self) -> list[pb.Attribution]:
-        """Return the ways to learn who answers, the most independent of the service first."""
-        ways = []
-        if self.target.upstream_header:
-            ways.append(pb.Attribution(header=self.target.upstream_header))
-        if self.pods:
-            ways.append(pb.Attribution(peer=pb.Peer(addresses=self.pods)))
-        if self.call.backend_field:
-            name, numbers = self.call.backend_field_name, self.call.backend_field
-            ways.append(pb.Attribution(field=pb.Field(name=name, numbers=numbers)))
-        if self.call.backend_key:
-            ways.append(pb.Attribution(header=self.call.backend_key))
-        return ways
-
-    def message(self) -> pb.RunRequest:
-        """Write it down for the driver."""
-        plan = pb.Plan(
-            target=self.target.address,
-            service_config=self.target.service_config,
-            channels=self.channels,
-            own_subchannel_pools=self.own_subchannel_pools,
-            calls=self.calls,
-            report_interval_s=self.report_interval_s,
-            call=pb.Call(
-                method=self.call.method,
-                request=self.call.request,
-                timeout_s=self.call.timeout_s,
-                metadata=[pb.Metadata(key=key, value=text) for key, text in self.call.metadata],
-                backend_key=self.call.backend_key,
-                requests=self.call.requests,
-                allowed_status=self.call.allowed_status,
-                attributions=self.attributions(),
-            ),
-            warm_up=pb.WarmUp(backends=self.warm_up_backends, timeout_s=self.warm_up_timeout_s),
-        )
-        if self.call.kind is not CallKind.UNARY:
-            stream = plan.call.stream
-            stream.SetInParent()  # also where each of its fields is its default
-            stream.bidirectional = self.call.kind is CallKind.BIDIRECTIONAL_STREAMING
-            stream.interval_s = self.call.message_interval_s or 0.0
-            stream.messages = self.call.messages or 0
-            stream.duration_s = self.call.duration_s or 0.0
-        for name, value in self.target.arguments:
-            if isinstance(value, int):
-                plan.arguments.add(name=name, int_value=value)
-            else:
-                plan.arguments.add(name=name, string_value=value)
-        if self.target.authority_pem is not None:
-            plan.credentials.SetInParent()
-            plan.credentials.root_certificates = self.target.authority_pem
-            plan.credentials.certificate_chain = self.target.certificate_pem
-            plan.credentials.private_key = self.target.key_pem
-        if self.rate_per_s is None:
-            plan.closed.concurrency = self.concurrency
-        else:
-            plan.open.rate_per_s = self.rate_per_s
-        return pb.RunRequest(plan=plan)
 
 
 class DriverClient:
@@ -144,8 +64,8 @@ class DriverClient:
 
         :raises DriverError: if the driver cannot be reached or refuses the plan
         """
+        timeout_s, lost = plan.warm_up_timeout_s + _CONNECT_S, ""
         for attempt in range(1, _STARTS + 1):
-            last = attempt == _STARTS
             run = DriverRun(
                 self._channel,
                 plan,
@@ -154,13 +74,14 @@ class DriverClient:
                 explain=self._explain,
             )
             try:
-                run.wait_settled(plan.warm_up_timeout_s + _CONNECT_S)
-                if last or not run.lost or run.has_started:
-                    run.wait_started(0)
+                run.wait_settled(timeout_s)
+                if not run.lost or run.has_started or attempt == _STARTS:
+                    run.require_started(timeout_s, lost=lost)
                     return run
             except BaseException:
                 run.cancel()
                 raise
+            lost = run.error
             run.cancel()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -177,6 +98,7 @@ class DriverClient:
         )
         message = plan.message().plan
         message.call.wait_for_ready = True
+        lost = ""
         for attempt in range(1, _STARTS + 1):
             try:
                 answers = method(
@@ -185,14 +107,17 @@ class DriverClient:
                     wait_for_ready=True,
                 )
             except grpc.RpcError as error:
-                lost = _is_lost(error)
-                if lost and attempt < _STARTS:
-                    continue
-                why = self._explain() if lost else ""
                 told = f"{error.code().name}: {error.details()}"
+                if _is_lost(error):
+                    lost = told
+                    if attempt < _STARTS:
+                        continue
+                elif lost:
+                    told = f"{told}, after {lost}"
+                why = f"{told}; {self._explain()}" if lost else told
                 raise DriverError(
                     f"driver at {self._address}: no exchange of {plan.call.method}: "
-                    f"{told}; {why}".removesuffix("; ")
+                    f"{why.removesuffix('; ')}"
                 ) from error
             return list(answers.responses), answers.status, answers.details
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -231,6 +156,11 @@ class DriverRun:
     # --- the caller's side
 
     @property
+    def error(self) -> str:
+        """Why it ended early; empty: it has not."""
+        return self._error
+
+    @property
     def has_started(self) -> bool:
         """Whether counting has begun."""
         return self._told.started is not None
@@ -240,15 +170,21 @@ class DriverRun:
         with self._changed:
             self._changed.wait_for(lambda: self.has_started or self._finished, timeout_s)
 
-    def wait_started(self, timeout_s: float) -> None:
-        """Return when counting has begun.
+    def require_started(self, waited_s: float, *, lost: str = "") -> None:
+        """Return if counting has begun.
 
-        :raises DriverError: if that takes longer than *timeout_s* or the driver gives up
+        :param waited_s: how long that was waited for
+        :param lost: how an attempt before this one broke off
+        :raises DriverError: if it has not: the driver gave up, or does not answer
         """
-        self.wait_settled(timeout_s)
-        if not self.has_started:
-            why = self._why() if self._finished else f"no answer within {timeout_s:g} s"
-            raise DriverError(f"driver at {self._address}: the run did not start: {why}")
+        if self.has_started:
+            return
+        why = self._why()
+        if not self._finished:
+            why = f"no answer within {waited_s:g} s"
+            if lost:
+                why = f"{why}, after {lost}; {self._explain()}".removesuffix("; ")
+        raise DriverError(f"driver at {self._address}: the run did not start: {why}")
 
     @property
     def started_at_s(self) -> float:

@@ -237,7 +237,7 @@ def _exchange(send: Callable[[Any], tuple[list[bytes], int, str]], target: Targe
 
     A port-forward to a pod would need rights that calls do not, and a proxy of its TLS.
     """
-    from pytest_grpclb.driver import Plan
+    from pytest_grpclb.plans import Plan
 
     def exchange(method: str, requests: Sequence[bytes]) -> tuple[list[bytes], int, str]:
         call = CallTemplate(method=method, requests=tuple(requests))

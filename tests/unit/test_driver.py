@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_grpclb._pb import driver_pb2 as pb
-from pytest_grpclb.driver import DriverRun, Plan
+from pytest_grpclb.driver import DriverRun
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import CallKind, CallTemplate, EventKind, Target
+from pytest_grpclb.plans import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

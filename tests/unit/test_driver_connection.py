@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 
+from pytest_grpclb import driver
 from pytest_grpclb._pb import driver_pb2 as pb
-from pytest_grpclb.driver import DriverClient, Plan
+from pytest_grpclb.driver import DriverClient
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import CallTemplate, Target
+from pytest_grpclb.plans import Plan
 
 PLAN = Plan(target=Target(address="dns:///shop:1"), call=CallTemplate(method="/shop.Shop/Sell"))
 STARTED = pb.RunResponse(started=pb.Started(clock_s=100.0, backends_seen=[3]))
@@ -33,21 +37,30 @@ class Failure(grpc.RpcError):  # type: ignore[misc]
 LOST = Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 REMOVED = Failure(grpc.StatusCode.UNKNOWN, "Stream removed")
 BUG = Failure(grpc.StatusCode.UNKNOWN, "Unexpected <class 'ZeroDivisionError'>")
+LATE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 REFUSED = Failure(grpc.StatusCode.INVALID_ARGUMENT, "channels: 0 cannot be used")
+
+
+SILENCE = None
+"""The way to the pod leads nowhere: gRPC waits for a connection until the call is cancelled."""
 
 
 class Stream:
     def __init__(self, told: Told) -> None:
         self._told = told
+        self._cancelled = threading.Event()
 
     def __iter__(self) -> Any:
         for each in self._told:
+            if each is SILENCE:
+                self._cancelled.wait()
+                return
             if isinstance(each, Exception):
                 raise each
             yield each
 
     def cancel(self) -> None:
-        pass
+        self._cancelled.set()
 
 
 class Channel:
@@ -107,6 +120,33 @@ def test_a_run_that_does_not_begin_says_why(
     assert channel.calls == tries
 
 
+def test_a_driver_that_has_gone_for_good_is_told_with_how_it_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second try does not fail, for it waits for a connection: that to a dead pod never is."""
+    monkeypatch.setattr(driver, "_CONNECT_S", 0.05)
+    client, channel = client_on(monkeypatch, [LOST], [SILENCE])
+    with pytest.raises(DriverError) as caught:
+        client.start(replace(PLAN, warm_up_timeout_s=0.05))
+    assert str(caught.value) == (
+        "driver at 10.0.0.9:50052: the run did not start: no answer within 0.1 s, after "
+        "UNAVAILABLE: Socket closed; its pod was restarted"
+    )
+    assert channel.calls == 2
+
+
+def test_a_driver_that_never_answers_is_told_with_the_time_that_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(driver, "_CONNECT_S", 0.05)
+    client, _ = client_on(monkeypatch, [SILENCE])
+    with pytest.raises(DriverError) as caught:
+        client.start(replace(PLAN, warm_up_timeout_s=0.05))
+    assert str(caught.value) == (
+        "driver at 10.0.0.9:50052: the run did not start: no answer within 0.1 s"
+    )
+
+
 def test_a_run_that_is_lost_after_it_began_is_not_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,16 +169,22 @@ def test_an_exchange_that_is_lost_is_repeated(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("failure", "tries", "why"),
+    ("failures", "tries", "why"),
     [
-        (LOST, 3, "UNAVAILABLE: Socket closed; its pod was restarted"),
-        (REFUSED, 1, "INVALID_ARGUMENT: channels: 0 cannot be used"),
+        ([LOST] * 3, 3, "UNAVAILABLE: Socket closed; its pod was restarted"),
+        ([REFUSED], 1, "INVALID_ARGUMENT: channels: 0 cannot be used"),
+        (
+            [LOST, LATE],
+            2,
+            "DEADLINE_EXCEEDED: Deadline Exceeded, after UNAVAILABLE: Socket closed; its pod was "
+            "restarted",
+        ),
     ],
 )
 def test_an_exchange_that_fails_says_why(
-    monkeypatch: pytest.MonkeyPatch, failure: Failure, tries: int, why: str
+    monkeypatch: pytest.MonkeyPatch, failures: list[Failure], tries: int, why: str
 ) -> None:
-    client, channel = client_on(monkeypatch, [failure], [failure], [failure], [failure])
+    client, channel = client_on(monkeypatch, *([failure] for failure in failures))
     with pytest.raises(DriverError) as caught:
         client.exchange(PLAN)
     assert str(caught.value) == (f"driver at 10.0.0.9:50052: no exchange of /shop.Shop/Sell: {why}")
