@@ -22,6 +22,12 @@ HOPELESS_WAITS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 _NO_IMAGE = HOPELESS_WAITS | {"ErrImagePull", "ImagePullBackOff"}
 _PORT_TAKEN = re.compile(r"(?i)address (is )?already in use|failed to bind|eaddrinuse|\bbind: ")
 """As gRPC's C core, the Go and Java runtimes, Node and libc say it."""
+_SURELY_TAKEN = re.compile(r"(?i)address (is )?already in use|eaddrinuse|failed to bind to address")
+_NO_FILE = re.compile(
+    r"(?i)no such (file|directory)|not found|enoent|filenotfound|nosuchfile|does not exist|"
+    r"cannot (find|open)|can't open"
+)
+"""As libc, and the runtimes of Python, Node, Java, Go and .NET say it."""
 _OTHER_PROCESSOR = "exec format error"
 """execve(2), ENOEXEC."""
 _LISTENING = (
@@ -29,6 +35,7 @@ _LISTENING = (
     "{ip}:{port}, or give it {port} alone, which is then another one for each pod "
     "(in --grpclb-command or grpclb_embedded_images)"
 )
+_ANOTHER = "another container of its pod listens there, or with hostNetwork another of its node"
 _BROUGHT_BY = (
     "correct what names it (--grpclb-env-from, the chart or the manifests), or give the file that "
     "brings it with --grpclb-manifests"
@@ -134,30 +141,62 @@ def _of_statuses(
                 continue
             starts = status.get("restartCount", 0)
             words = last_words(pod["metadata"]["name"], name)
-            why = "its last words are below" if words.strip() else "it has written nothing"
-            missed = [path for path in moved.get(pod["metadata"]["uid"], ()) if path in words]
-            allowed = crashes_allowed
-            if _OTHER_PROCESSOR in f"{words} {ended[0].get('message', '')}":
-                why = (
-                    "its image is for another kind of processor than the node's: build it for that "
-                    "one (--platform), or have its pods on other nodes"
-                )
-            elif _PORT_TAKEN.search(words):
-                allowed = _VAIN_STARTS
-                why = f"its port is taken; {_LISTENING}"
-            elif missed:
-                allowed = _VAIN_STARTS
-                why = (
-                    f"its last words name {missed[0]!r}, where it mounts a volume; processes of "
-                    "the embedded cluster share this machine's files: have an argument or variable "
-                    "of the container name the path, which is then led to the volume, or the "
-                    f"command in grpclb_embedded_images, as {{root}}{missed[0]}"
-                )
+            missed = _missed(moved.get(pod["metadata"]["uid"], ()), words)
+            why, vain = _why_ended(
+                words, ended[0].get("message", ""), missed, embedded=_is_embedded(pod)
+            )
+            allowed = _VAIN_STARTS if vain else crashes_allowed
             yield Hint(
                 text=f"the process of the container {name!r} ends by itself (exit code {code}): "
                 f"{why}",
                 hopeless=allowed is not None and starts >= allowed,
             )
+
+
+def _why_ended(
+    words: str, message: str, missed: Sequence[str], *, embedded: bool
+) -> tuple[str, bool]:
+    """Return why a process ends by itself, and whether it would for the same reason each time.
+
+    :param words: its last
+    :param message: of whoever started it
+    :param missed: paths that its last words do not find, where mounts should be
+    :param embedded: whether it shares this machine's ports and files
+    """
+    if _OTHER_PROCESSOR in f"{words} {message}":
+        why = (
+            "its image is for another kind of processor than the node's: build it for that "
+            "one (--platform), or have its pods on other nodes"
+        )
+        return why, False
+    if _PORT_TAKEN.search(words):
+        why = f"its port is taken; {_LISTENING if embedded else _ANOTHER}"
+        return why, bool(_SURELY_TAKEN.search(words))
+    if missed:
+        why = (
+            f"its last words name {missed[0]!r}, where it mounts a volume; processes of "
+            "the embedded cluster share this machine's files: have an argument or variable "
+            "of the container name the path, which is then led to the volume, or the "
+            f"command in grpclb_embedded_images, as {{root}}{missed[0]}"
+        )
+        return why, True
+    return "its last words are below" if words.strip() else "it has written nothing", False
+
+
+def _is_embedded(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a pod's node is this machine, on loopback."""
+    return bool(pod.get("status", {}).get("hostIP", "").startswith("127."))
+
+
+def _missed(paths: Sequence[str], words: str) -> list[str]:
+    """Return which of the paths some line of the last words does not find, or has something in."""
+    lines = [line for line in words.splitlines() if _NO_FILE.search(line)]
+    # A path begins where no other path goes on, and ends at a whole component.
+    return [
+        path
+        for path in paths
+        if any(re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", line) for line in lines)
+    ]
 
 
 def _of_events(events: Sequence[Mapping[str, Any]]) -> Iterator[Hint]:

@@ -57,14 +57,16 @@ def refusals(events: Iterable[Mapping[str, Any]], workload: str) -> Iterator[str
     """Yield, for each reason that events tell, what it is and what to do.
 
     :param events: of a namespace, which may be others' as well
-    :param workload: name of the Deployment or StatefulSet; a ReplicaSet's begins with it
+    :param workload: name of the Deployment or StatefulSet
     """
     seen = set()
     for event in events:
         about = event["involvedObject"]
         if event.get("reason") != "FailedCreate" or about.get("kind") not in _MAKERS:
             continue
-        if not f"{about.get('name', '')}-".startswith(f"{workload}-"):
+        # A Deployment's ReplicaSets have its name and a hash.
+        names = "-[a-z0-9]+" if about["kind"] == "ReplicaSet" else ""
+        if not re.fullmatch(re.escape(workload) + names, about.get("name", "")):
             continue
         message = event.get("message", "").removeprefix("Error creating: ")
         found = _FORBIDDEN.search(message)

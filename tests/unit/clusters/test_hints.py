@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pytest_grpclb.clusters.hints import Hint, hint_of
 
 
@@ -74,10 +76,31 @@ def test_a_port_that_is_taken_is_read_from_the_log() -> None:
         "Error: listen EADDRINUSE",
     ):
         for restarts, hopeless in ((1, False), (2, True)):
-            hint = hint_of([ended(1, restarts)], [], last_words=lambda _p, _c, text=words: text)  # type: ignore[misc]
-            assert hint is not None
-            assert "its port is taken" in hint.text
-            assert hint.hopeless is hopeless
+            assert crashed(restarts, words=words) == Hint(
+                text="the process of the container 'main' ends by itself (exit code 1): its port "
+                "is taken; another container of its pod listens there, or with hostNetwork another "
+                "of its node",
+                hopeless=hopeless,
+            )
+
+
+def test_pods_of_the_embedded_cluster_share_their_ports() -> None:
+    embedded = ended(1, 2)
+    embedded["status"]["hostIP"] = "127.3.0.1"
+    hint = hint_of([embedded], [], last_words=lambda _pod, _name: "bind: address already in use")
+    assert hint == Hint(
+        text="the process of the container 'main' ends by itself (exit code 1): its port is taken; "
+        "pods of the embedded cluster are processes that share this machine's ports: have it "
+        "listen on {ip}:{port}, or give it {port} alone, which is then another one for each pod "
+        "(in --grpclb-command or grpclb_embedded_images)",
+        hopeless=True,
+    )
+
+
+def test_another_binding_that_fails_may_be_mended_by_time() -> None:
+    hint = crashed(5, words="ldap: failed to bind, the directory is not up yet")
+    assert hint is not None
+    assert not hint.hopeless
 
 
 def test_an_image_for_another_processor_is_read_from_the_log() -> None:
@@ -90,14 +113,30 @@ def test_an_image_for_another_processor_is_read_from_the_log() -> None:
     )
 
 
-def test_a_path_that_is_not_where_a_mount_would_put_it_is_told() -> None:
-    moved = event("/etc/app lies at /x/etc/app, and nothing names it", reason="MountedElsewhere")
-    for words, restarts, hopeless in (
-        ("FileNotFoundError: '/etc/app/a.conf'", 1, False),
-        ("open /etc/app/a.conf: no such file or directory", 2, True),
-    ):
-        hint = hint_of([ended(1, restarts)], [moved], last_words=lambda _p, _c, text=words: text)  # type: ignore[misc]
-        assert hint == Hint(
+MOVED = ("/etc/app", "/tmp")
+
+
+def crashed(restarts: int, *, words: str) -> Hint | None:
+    """Return what is said of a container that ends again and again with these words."""
+    moved = [
+        event(f"{path} lies at /x{path}, and nothing names it", reason="MountedElsewhere")
+        for path in MOVED
+    ]
+    return hint_of([ended(1, restarts)], moved, last_words=lambda _pod, _name: words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "FileNotFoundError: [Errno 2] No such file or directory: '/etc/app/a.conf'",
+        "open /etc/app/a.conf: no such file or directory",
+        "Error: ENOENT: no such file or directory, open '/etc/app'",
+        "java.nio.file.NoSuchFileException: /etc/app/a.conf",
+    ],
+)
+def test_a_path_that_is_not_where_a_mount_would_put_it_is_told(words: str) -> None:
+    for restarts, hopeless in ((1, False), (2, True)):
+        assert crashed(restarts, words=f"starting\n{words}\nbye") == Hint(
             text="the process of the container 'main' ends by itself (exit code 1): its last words "
             "name '/etc/app', where it mounts a volume; processes of the embedded cluster share "
             "this machine's files: have an argument or variable of the container name the path, "
@@ -105,9 +144,24 @@ def test_a_path_that_is_not_where_a_mount_would_put_it_is_told() -> None:
             "{root}/etc/app",
             hopeless=hopeless,
         )
-    hint = hint_of([ended(1, 9)], [moved], last_words=lambda _p, _c: "no database")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "no database",
+        # Parts of other paths, and paths that are there.
+        'File "/home/ci/tmp/svc/app.py", line 3: database host not found',
+        "no such file: /etc/app.d/x",
+        "read /etc/app/a.conf\nno such file: /srv/db",
+        "wrote /tmp/core",
+    ],
+)
+def test_last_words_of_something_else_are_shown_and_waited_beyond(words: str) -> None:
+    hint = crashed(9, words=words)
     assert hint is not None
     assert hint.text.endswith("its last words are below")
+    assert not hint.hopeless
 
 
 def test_what_a_container_refers_to_and_is_not_there_is_told() -> None:

@@ -11,9 +11,13 @@ from pytest_grpclb.clusters.refusals import refusals, unscheduled
 
 
 def event(
-    message: str, *, kind: str = "ReplicaSet", reason: str = "FailedCreate"
+    message: str,
+    *,
+    kind: str = "ReplicaSet",
+    name: str = "shop-5d9",
+    reason: str = "FailedCreate",
 ) -> dict[str, Any]:
-    about = {"kind": kind, "name": "shop-5d9", "uid": "rs"}
+    about = {"kind": kind, "name": name, "uid": "rs"}
     return {"reason": reason, "message": message, "involvedObject": about}
 
 
@@ -92,9 +96,24 @@ def test_what_the_cluster_refuses_is_told_with_what_to_do(message: str, told: st
 def test_other_events_are_no_refusals() -> None:
     assert list(refusals([event("Created pod: x", reason="SuccessfulCreate")], "shop")) == []
     assert list(refusals([event(forbidden(UNSAID), kind="Job")], "shop")) == []
-    # In a namespace that is not the run's own: another's ReplicaSet.
-    assert list(refusals([event(forbidden(UNSAID))], "sho")) == []
-    assert list(refusals([event(forbidden(UNSAID))], "shop-5d9")) != []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "concerned"),
+    [
+        ("ReplicaSet", "shop-5d9", True),
+        ("ReplicaSet", "shop-gateway-5d9", False),
+        ("ReplicaSet", "shops-5d9", False),
+        ("StatefulSet", "shop", True),
+        ("StatefulSet", "shop-cache", False),
+        ("Deployment", "shop", True),
+    ],
+)
+def test_other_workloads_of_a_namespace_are_not_taken_for_this_one(
+    kind: str, name: str, concerned: bool
+) -> None:
+    refused = event(forbidden(UNSAID), kind=kind, name=name)
+    assert bool(list(refusals([refused], "shop"))) == concerned
 
 
 def test_a_pod_without_a_node_says_what_its_scheduler_said() -> None:
