@@ -43,7 +43,8 @@ _KINDS = (
     ("networking.k8s.io/v1", "Ingress"),
 )
 """What strategies are made of; what else their controllers make goes with it."""
-_NOT_TOLD = frozenset({403, 404})
+_FORBIDDEN = 403
+_NOT_TOLD = frozenset({_FORBIDDEN, 404})
 """The user may not list objects of a kind, or the cluster does not know it."""
 
 
@@ -56,8 +57,8 @@ def delete_abandoned(
 ) -> None:
     """Delete what runs have left in somebody else's namespace that died, by label and age.
 
-    :param tell: is told of each object that was deleted
-    :raises ApiError: if the cluster refuses that
+    :param tell: is told of each object that was deleted, or that this user may not delete
+    :raises ApiError: if the cluster cannot be reached
     """
     limit = (now or datetime.now(UTC)) - ABANDONED_AFTER
     for api_version, kind in _KINDS:
@@ -70,12 +71,17 @@ def delete_abandoned(
             raise
         for metadata in (each["metadata"] for each in found):
             made_at = datetime.fromisoformat(metadata["creationTimestamp"])
-            if made_at < limit and "deletionTimestamp" not in metadata:
+            if made_at >= limit or "deletionTimestamp" in metadata:
+                continue
+            what = f"{kind} {metadata['name']!r} of a run that died, in the namespace {namespace!r}"
+            try:
                 api.delete(where, namespace, metadata["name"], uid=metadata["uid"])
-                tell(
-                    f"grpclb: deleted {kind} {metadata['name']!r} of a run that died, in the "
-                    f"namespace {namespace!r}"
-                )
+            except ApiError as error:
+                if error.status != _FORBIDDEN:
+                    raise
+                tell(f"grpclb: this user may not delete {what}")
+            else:
+                tell(f"grpclb: deleted {what}")
 
 
 @contextmanager

@@ -184,7 +184,9 @@ class KubeconfigCluster:
 
             with contextlib.suppress(ApiError):  # then nobody knows, and the next run may say
                 self._tell_stuck(
-                    stuck_namespaces(api, run=self._request.label, timeout_s=_LAST_LOOK_S)
+                    stuck_namespaces(
+                        api, run=self._request.label, timeout_s=_LAST_LOOK_S, once=True
+                    )
                 )
             api.close()
         self._termination.close()

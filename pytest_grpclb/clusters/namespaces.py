@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ _STUCK = frozenset(
 remains, or that deleting it "failed", is said of every namespace whose pods have not ended yet."""
 STUCK_AFTER = timedelta(minutes=1)
 """Finalizers that do their work, such as a load balancer's, have gone by then."""
+_WORKING = frozenset(
+    {
+        "foregroundDeletion",
+        "kubernetes.io/pvc-protection",
+        "service.kubernetes.io/load-balancer-cleanup",
+    }
+)
+"""Finalizers of Kubernetes itself, which go when pods have ended or a load balancer has gone."""
+_HELD_BY = re.compile(r"[\w./-]+(?= in \d+ resource instances)")
 ABANDONED_AFTER = timedelta(hours=6)
 """Each test has a namespace of its own, and no single test takes this long: its run has died."""
 
@@ -84,18 +94,23 @@ def stuck_namespaces(
     run: str = "",
     deleted_before: datetime | None = None,
     timeout_s: float = 30.0,
+    once: bool = False,
 ) -> tuple[str, ...]:
     """Return a line for each namespace that was deleted and cannot go, with what it waits for.
 
     :param run: only those with this value of the run's label; empty: of all runs
-    :param deleted_before: only those; None: however short ago it was
+    :param deleted_before: only those; None: however short ago it was, but not those that wait for
+        nothing but finalizers of Kubernetes itself
     :param timeout_s: for an answer
+    :param once: ask no second time where none comes
     :raises ApiError: if namespaces may not be listed (status 403)
     :source: Kubernetes, ``pkg/controller/namespace/deletion``, its conditions
     """
     label = f"{RUN_LABEL}={run}" if run else RUN_LABEL
     query = {"labelSelector": f"{MANAGED_BY}={MANAGER},{label}"}
-    listed = api.request("GET", NAMESPACES.path(), query=query, timeout_s=timeout_s)
+    listed = api.request(
+        "GET", NAMESPACES.path(), query=query, timeout_s=timeout_s, repeatable=not once
+    )
     lines = []
     for found in listed["items"]:
         name, since = found["metadata"]["name"], found["metadata"].get("deletionTimestamp")
@@ -103,14 +118,21 @@ def stuck_namespaces(
             condition.get("message", condition["type"])
             for condition in found.get("status", {}).get("conditions") or ()
             if condition["type"] in _STUCK and condition["status"] == "True"
+            if deleted_before or not _will_pass(condition)
         ]
         young = since and deleted_before and datetime.fromisoformat(since) >= deleted_before
         if since and told and not young:
             lines.append(
-                f"namespace {name!r} was deleted at {since} and cannot go: {'; '.join(told)}; "
-                f"whoever set that has to mend it, see `kubectl get namespace {name} -o yaml`"
+                f"namespace {name!r} was deleted at {since} and has not gone: {'; '.join(told)}; "
+                "if it stays, whoever set that has to mend it, see "
+                f"`kubectl get namespace {name} -o yaml`"
             )
     return tuple(lines)
+
+
+def _will_pass(condition: dict[str, Any]) -> bool:
+    holders = set(_HELD_BY.findall(condition.get("message", "")))
+    return bool(holders) and holders <= _WORKING
 
 
 def _run_of(namespace: dict[str, Any]) -> str:

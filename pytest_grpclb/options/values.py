@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 _METHOD = re.compile(r"/?[A-Za-z_][\w.]*/[A-Za-z_]\w*")
 _KEY = re.compile(r"[0-9a-z_.-]+")
-_PLACEHOLDER = re.compile(
-    r"(?<![${])\{(addr|address|host|hostname|listen|ip|pod_?ip|port|pod_?port|grpc_?port)\}",
-    re.IGNORECASE,
-)
-"""What people write who mean the pod's address or port; other braces are the command's own."""
-_PLACEHOLDERS = frozenset({"{ip}", "{port}"})
+_MEANT = {
+    "{ip}": re.compile(r"(?<![${])\{(addr|address|host|hostname|listen|ip|pod_?ip)\}", re.I),
+    "{port}": re.compile(r"(?<![${])\{(port|pod_?port|grpc_?port)\}", re.I),
+}
+"""What people write who mean a placeholder; where that stands too, braces are the command's own."""
 
 
 def command_words(name: str, text: str) -> tuple[str, ...]:
@@ -36,13 +35,14 @@ def command_words(name: str, text: str) -> tuple[str, ...]:
         raise OptionError(
             name, text, expected=f"words as a shell would read them ({error})"
         ) from error
-    for found in _PLACEHOLDER.finditer(text):
-        if found[0] not in _PLACEHOLDERS:
+    for placeholder, meant in _MEANT.items():
+        found = meant.search(text)
+        if found and placeholder not in text:
             raise OptionError(
                 name,
                 text,
                 expected=f"{{ip}} and {{port}} where its pod's address and port are to be, and no "
-                f"{found[0]}",
+                f"{found[0]} (a command that has it in its own syntax can stand in a script)",
             )
     return words
 

@@ -85,6 +85,23 @@ def test_kinds_that_may_not_be_listed_or_are_not_there_are_passed_over(
     assert names(api, namespace) & left == left - {"mine"}
 
 
+def test_what_this_user_may_not_delete_is_told_and_passed_over(
+    api: KubeApi, namespace: str, left: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(where: Resource, *_: Any, **__: Any) -> None:
+        raise ApiError("DELETE", where.path(), status=403)
+
+    told: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "delete", refused)
+        delete_abandoned(api, namespace, tell=told.append, now=LATER)
+    assert told == [
+        "grpclb: this user may not delete ConfigMap 'mine' of a run that died, in the namespace "
+        f"{namespace!r}"
+    ]
+    assert left <= names(api, namespace)
+
+
 def test_an_object_of_that_name_is_not_taken_over(
     api: KubeApi, namespace: str, left: set[str]
 ) -> None:

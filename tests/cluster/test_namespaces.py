@@ -159,9 +159,9 @@ def test_a_namespace_that_cannot_go_is_named_with_its_finalizer_and_not_waited_f
     until(lambda: stuck_namespaces(api) != ())
     since = api.get(NAMESPACES, "", NAME)["metadata"]["deletionTimestamp"]
     line = (
-        f"grpclb: namespace {NAME!r} was deleted at {since} and cannot go: Some content in the "
-        "namespace has finalizers remaining: example.com/held in 1 resource instances; whoever set "
-        f"that has to mend it, see `kubectl get namespace {NAME} -o yaml`"
+        f"grpclb: namespace {NAME!r} was deleted at {since} and has not gone: Some content in "
+        "the namespace has finalizers remaining: example.com/held in 1 resource instances; if it "
+        f"stays, whoever set that has to mend it, see `kubectl get namespace {NAME} -o yaml`"
     )
     assert told == []
     first.close()
@@ -211,3 +211,30 @@ def test_the_command_that_deletes_finds_every_kubeconfig(
         context="work",
     )
     assert KubeconfigCluster(request).deletion_command("ns") == command.format(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("holders", "told"),
+    [
+        (["kubernetes.io/pvc-protection"], False),
+        (["kubernetes.io/pvc-protection", "example.com/held"], True),
+    ],
+)
+def test_what_kubernetes_own_finalizers_hold_goes_by_itself(
+    api: KubeApi, holders: list[str], told: bool
+) -> None:
+    with temporary_namespace(api, NAME, run=RUN):
+        for number, holder in enumerate(holders):
+            metadata = {"name": f"held-{number}", "finalizers": [holder]}
+            api.request("POST", CONFIG_MAPS.path(NAME), body={"metadata": metadata})
+    later = datetime.now(UTC) + timedelta(days=1)
+    until(lambda: stuck_namespaces(api, deleted_before=later) != ())  # a minute later it is said
+    assert bool(stuck_namespaces(api, run=RUN)) == told
+    for number in range(len(holders)):
+        api.request(
+            "PATCH",
+            CONFIG_MAPS.path(NAME, f"held-{number}"),
+            body={"metadata": {"finalizers": None}},
+            content_type="application/merge-patch+json",
+        )
+    until(lambda: NAME not in {each["metadata"]["name"] for each in api.list(NAMESPACES)})

@@ -51,7 +51,7 @@ def test_a_command_is_split_as_a_shell_would() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["shop {addr}:{port}", "shop {ip} {PORT}", "shop --to={pod_ip}"]
+    "command", ["shop {addr}:{port}", "shop {ip} {PORT}", "shop --to={pod_ip}:{port}"]
 )
 def test_a_placeholder_that_is_none_is_named(command: str) -> None:
     with pytest.raises(OptionError) as caught:
@@ -59,11 +59,19 @@ def test_a_placeholder_that_is_none_is_named(command: str) -> None:
     wrong = {"{addr}", "{PORT}", "{pod_ip}"} & set(re.findall(r"\{\w+\}", command))
     assert str(caught.value) == (
         f"--grpclb-command: {command!r} cannot be used; expected {{ip}} and {{port}} where its "
-        f"pod's address and port are to be, and no {wrong.pop()}"
+        f"pod's address and port are to be, and no {wrong.pop()} (a command that has it in its own "
+        "syntax can stand in a script)"
     )
 
 
-@pytest.mark.parametrize("command", ["sh -c 'serve ${HOST}'", "serve --log={message} {port}"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh -c 'serve ${HOST}'",
+        "serve --log={message} {port}",
+        "serve --listen={ip}:{port} --log='{host} {msg}'",
+    ],
+)
 def test_other_braces_are_the_command_s_own(command: str) -> None:
     assert read(command=command).command
 
