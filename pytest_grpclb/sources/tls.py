@@ -31,6 +31,8 @@ _PLAINTEXT = {
 """What no client with credentials gets through, by strategy."""
 _INGRESS = "ingress-nginx"
 _SIDECAR = "envoy-sidecar"
+_VARIABLE_BYTES = 130_000
+"""A little less than what Linux lets a variable have, 128 KiB with its name (execve(2))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Tls:
         """Return a chart's values, and what it needs beside it where a sidecar speaks to the pods.
 
         :param values: as the strategy has them
+        :raises ServiceError: if a file is too large to be told to the sidecar
         """
         envoy = values.get("envoy")
         if envoy is None:
@@ -89,6 +92,13 @@ class Tls:
         contents = {"ca.crt": self.authority_pem}
         if self.certificate_pem:
             contents |= {"tls.crt": self.certificate_pem, "tls.key": self.key_pem}
+        if max(map(len, contents.values())) > _VARIABLE_BYTES:
+            raise ServiceError(
+                _SOURCE,
+                message=f"the sidecar is told each file in a variable, which has room for "
+                f"{_VARIABLE_BYTES} bytes; {_told_sizes(contents)}",
+                advice="give a file with the certificates alone that vouch for the service",
+            )
         manifest = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -111,6 +121,10 @@ class Tls:
                 message="ingress-nginx presents no certificate to gRPC backends",
                 advice=f"mark such tests @pytest.mark.grpclb_skip({_INGRESS!r})",
             )
+
+
+def _told_sizes(contents: Mapping[str, bytes]) -> str:
+    return ", ".join(f"{name} has {len(content)}" for name, content in contents.items())
 
 
 def read_tls(files: TlsFiles) -> Tls:
