@@ -6,7 +6,6 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.fate import why_lost
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
@@ -15,9 +14,9 @@ from pytest_grpclb.handle import Grpclb
 from pytest_grpclb.launching import Launcher
 from pytest_grpclb.lending import delete_abandoned, lent, resized
 from pytest_grpclb.model import CallTemplate, NamedCall
-from pytest_grpclb.pickers import ClientPicks, IngressPicks, Picker, SidecarPicks
 from pytest_grpclb.rendering import DRIVER, StrategyChart, asked_by_ipv6, is_driver
 from pytest_grpclb.settings import TypeSource
+from pytest_grpclb.ways import way_inside, way_outside
 from pytest_grpclb.workloads import components_of
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ _RELEASE = "grpclb"
 _REFLECTION = TypeSource()
 
 
-def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in its order
+def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     stack: ExitStack,
     *,
     cluster: Cluster,
@@ -121,20 +120,17 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
             run=run,
             borrowed=backends.borrowed,
         )
-    later: list[Manifest] = []
-    if backends.borrowed:
-        stack.enter_context(lent(api, rendered, namespace=service.namespace, run=run))
-        if backends.may_change:
-            stack.enter_context(resized(api, service, backends.replicas))
-    else:
-        # Where DNS caches, an Envoy that asks for pods too early is told for half a minute that
-        # there are none: the driver comes when they are there.
-        later = [each for each in rendered if cluster.dns_cache_s and is_driver(each)]
-        first = [each for each in rendered if each not in later]
-        api.apply([*manifests, *first], namespace=namespace)
+    later = _placed(
+        stack,
+        api,
+        backends=replace(backends, manifests=manifests),
+        rendered=rendered,
+        namespace=namespace,
+        run=run,
+        waits=lambda manifest: bool(cluster.dns_cache_s) and is_driver(manifest),
+    )
     # The import of gRPC takes as long as the first pods do to start.
     from pytest_grpclb.driver import DriverClient
-    from pytest_grpclb.sidecar import open_sidecar
 
     def watched(service: Service, **more: Any) -> Deployment:
         deployment = Deployment(api, service, ready_timeout_s=settings.ready_timeout_s, **more)
@@ -165,18 +161,6 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
         client.wait_ready(1)
     for name, each in components.items():
         others[name].wait_ready(each.replicas)
-    picker: Picker = ClientPicks()
-    ingress = None
-    explain: Callable[[], str] = str
-    if client is not None:
-        [pod] = client.serving()
-        explain = functools.partial(why_lost, client.watch, pod)
-        address = stack.enter_context(
-            cluster.reach(namespace, pod.name, pod.address, client.service.port)
-        )
-        sidecar = open_sidecar(stack, cluster, rendered, namespace=namespace, pod=pod)
-        if sidecar is not None:
-            picker = SidecarPicks(sidecar, port=service.port)
     if secrets is not None:
         from pytest_grpclb.entrance import open_entrance
 
@@ -191,19 +175,28 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
             call=early,
             outside=outside,
         )
-        target, address, ingress = entrance.target, entrance.driver_address, entrance.ingress
-        picker = IngressPicks(ingress, identify=deployment.watch.uid_of)
-    driver = DriverClient(address, identify=deployment.watch.uid_of, explain=explain)
+        way = way_outside(entrance, identify=deployment.watch.uid_of)
+    else:
+        assert client is not None  # else there are secrets
+        way = way_inside(
+            stack,
+            cluster=cluster,
+            client=client,
+            rendered=rendered,
+            service=service,
+            target=target,
+        )
+    driver = DriverClient(way.driver_address, identify=deployment.watch.uid_of, explain=way.explain)
     stack.callback(driver.close)
-    resolver.exchange = _exchange(driver.exchange, target)
+    resolver.exchange = _exchange(driver.exchange, way.target)
     sent = resolver.template(call, calls=1)
     freezer = Freezer(
         strategy=strategy,
         settings=settings,
-        target=target,
+        target=way.target,
         timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
         watch=deployment.watch,
-        picker=picker,
+        picker=way.picker,
         observer=observer,
     )
     return Grpclb(
@@ -214,8 +207,35 @@ def install(  # noqa: C901, PLR0912, PLR0915 - the one list of what is done, in 
         components=others,
         open_channels=functools.partial(_channel_maker, freezer, cluster, deployment, client),
         client=client,
-        ingress=ingress and replace(ingress, call=sent),
+        ingress=way.ingress and replace(way.ingress, call=sent),
     )
+
+
+def _placed(
+    stack: ExitStack,
+    api: KubeApi,
+    *,
+    backends: Backends,
+    rendered: Sequence[Manifest],
+    namespace: str,
+    run: str,
+    waits: Callable[[Manifest], bool],
+) -> list[Manifest]:
+    """Make the objects, and return those that are to be made when the backends are ready.
+
+    :param waits: whether one is: where DNS caches, an Envoy that asks for pods too early is told
+        for half a minute that there are none
+    """
+    if backends.borrowed:
+        place = backends.service.namespace
+        stack.enter_context(lent(api, rendered, namespace=place, run=run))
+        if backends.may_change:
+            stack.enter_context(resized(api, backends.service, backends.replicas))
+        return []
+    later = [each for each in rendered if waits(each)]
+    first = [each for each in rendered if each not in later]
+    api.apply([*backends.manifests, *first], namespace=namespace)
+    return later
 
 
 def _channel_maker(
