@@ -32,7 +32,8 @@ def test_next(grpclb):
 """
 
 
-@pytest.mark.parametrize("length", [0, 10, 200, 230, 350])
+# A hundred bytes more, and the beginning of the count may be among them.
+@pytest.mark.parametrize("length", [0, 10, 200, 230])
 def test_a_connection_that_breaks_before_counting_begins_is_made_again(
     pytester: pytest.Pytester, existing: EmbeddedCluster, length: int
 ) -> None:
