@@ -91,7 +91,8 @@ class Engine:
         one of them, and kind's nodes then look for the others in vain.
 
         :raises CommandError: if it cannot
-        :source: kind, issue 3795; Docker Engine API 1.48, "Export an image"
+        :source: containerd, ``ctr images import``, by which kind loads its nodes; Docker Engine API
+            1.48, "Export an image"
         """
         if self.name == "docker":
             about = "--format={{.Os}}/{{.Architecture}}"

@@ -15,36 +15,13 @@ import pytest
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
 from tests.cluster.faulty_api import Fault, FaultyApi
 
+from .interrupted import IN_A_TEST, IN_SETUP
 from .real_clusters import DEADLINE_S, FAILS, PASSES, existing_options, run, summary, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-
-IN_A_TEST = """
-from pathlib import Path
-
-def test_long(grpclb):
-    with grpclb.traffic(rate=50) as traffic:
-        Path("reached").touch()
-        while True:
-            traffic.wait(60)
-"""
-IN_SETUP = """
-from pathlib import Path
-import signal
-
-import pytest
-
-@pytest.fixture
-def grpclb_call(grpclb_namespace):
-    Path("reached").touch()
-    signal.pause()
-
-def test_never_begins(grpclb):
-    pass
-"""
 
 
 def test_a_run_in_an_existing_cluster_deletes_its_namespaces_and_no_other(

@@ -13,36 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .interrupted import IN_A_TEST, IN_SETUP
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE_S = 30.0
 """Far beyond what anything here takes: only a hang reaches it."""
-
-IN_A_TEST = """
-from pathlib import Path
-
-def test_long(grpclb):
-    with grpclb.traffic(rate=50) as traffic:
-        Path("reached").touch()
-        while True:
-            traffic.wait(60)
-"""
-
-IN_SETUP = """
-from pathlib import Path
-import signal
-
-import pytest
-
-@pytest.fixture
-def grpclb_call(grpclb_namespace):
-    Path("reached").touch()
-    signal.pause()
-
-def test_never_begins(grpclb):
-    pass
-"""
 
 PASSES = """
 def test_short(grpclb):

@@ -22,7 +22,7 @@ from pytest_grpclb.certificates import Authority, tls_secret
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi
 from pytest_grpclb.ingress import probes
 
-from .helpers import FAKE, INGRESSES, SERVICES, patch, wait_until
+from .ingresses import FAKE, INGRESSES, SERVICES, patch, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from pytest_grpclb.certificates import Keypair, tls_secret
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi
 from pytest_grpclb.errors import ClusterUnavailableError
 
-from .helpers import FAKE, INGRESSES, PROTOCOL, SERVICES, patch, pod_of, refusal, wait_until
+from .ingresses import FAKE, INGRESSES, PROTOCOL, SERVICES, patch, pod_of, refusal, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
