@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inner runs are configured by their tests alone."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    """Inner runs are configured by their tests alone, and print alike wherever the tests run."""
+    # With CI or BUILD_NUMBER set, pytest prints the lines of its summary whole.
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER", "FORCE_COLOR", "PY_COLORS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
     # Under xdist, the outer run's name would become the name of every inner one.
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         monkeypatch.delenv(name)
