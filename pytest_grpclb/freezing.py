@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_grpclb.clusters.pods import PodWatch
+    from pytest_grpclb.driver.told import ClientView
     from pytest_grpclb.model import Calls, Target, Timers, Verdict
     from pytest_grpclb.pickers import Picker
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.strategies import Strategy
-    from pytest_grpclb.told import ClientView
 
 __all__ = ["Freezer"]
 

@@ -186,7 +186,12 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
             service=service,
             target=target,
         )
-    driver = DriverClient(way.driver_address, identify=deployment.watch.uid_of, explain=way.explain)
+    driver = DriverClient(
+        way.driver_address,
+        identify=deployment.watch.uid_of,
+        explain=way.explain,
+        has_ended=way.has_ended,
+    )
     stack.callback(driver.close)
     resolver.exchange = _exchange(driver.exchange, way.target)
     sent = resolver.template(call, calls=1)
@@ -257,7 +262,7 @@ def _exchange(send: Callable[[Any], tuple[list[bytes], int, str]], target: Targe
 
     A port-forward to a pod would need rights that calls do not, and a proxy of its TLS.
     """
-    from pytest_grpclb.plans import Plan
+    from pytest_grpclb.driver.plan import Plan
 
     def exchange(method: str, requests: Sequence[bytes]) -> tuple[list[bytes], int, str]:
         call = CallTemplate(method=method, requests=tuple(requests))

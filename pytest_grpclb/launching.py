@@ -72,7 +72,7 @@ class Launcher:
         freezer, settings = self.freezer, self.freezer.settings
         template = self.resolver.template(call, calls=calls)
         freezer.picker.settle(self._deployment.backends)
-        from pytest_grpclb.plans import Plan
+        from pytest_grpclb.driver.plan import Plan
 
         plan = Plan(
             target=freezer.target,

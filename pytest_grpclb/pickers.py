@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pytest_grpclb.driver.told import ClientView
     from pytest_grpclb.ingress import Ingress
     from pytest_grpclb.model import Backend
     from pytest_grpclb.sidecar import Sidecar
-    from pytest_grpclb.told import ClientView
 
 __all__ = ["ClientPicks", "IngressPicks", "Picker", "SidecarPicks"]
 

@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 import grpc
 
 from pytest_grpclb._pb import driver_pb2 as pb
+from pytest_grpclb.driver.plan import Plan
+from pytest_grpclb.driver.told import ClientView, Told
 from pytest_grpclb.errors import ChannelError
-from pytest_grpclb.plans import Plan
 from pytest_grpclb.programs import channels
 from pytest_grpclb.programs.attribution import Attributor, last_of, ways_of
 from pytest_grpclb.programs.columns import Recorder
-from pytest_grpclb.told import ClientView, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.fate import why_lost
+from pytest_grpclb.clusters.fate import has_ended, why_lost
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, SidecarPicks
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Way:
     """None: they do not come from outside."""
     explain: Callable[[], str] = str
     """Returns why the connection to the driver broke off, as far as that is known."""
+    has_ended: Callable[[], bool] = bool
+    """Returns whether the driver is known to have ended."""
 
 
 def way_inside(
@@ -69,6 +71,7 @@ def way_inside(
         driver_address=stack.enter_context(reached),
         picker=ClientPicks() if sidecar is None else SidecarPicks(sidecar, port=service.port),
         explain=functools.partial(why_lost, client.watch, pod),
+        has_ended=functools.partial(has_ended, client.watch, pod),
     )
 
 

@@ -14,10 +14,22 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters.pods import PodState, PodWatch
 
-__all__ = ["why_lost"]
+__all__ = ["has_ended", "why_lost"]
 
 _LOOK_S = 5.0
 """A pod's end is told by its connections at once, by kubelet and API a little later."""
+
+
+def has_ended(watch: PodWatch, pod: PodState) -> bool:
+    """Tell whether *pod* is known to have ended since the connection to it was made.
+
+    :param watch: sees that pod
+    :param pod: as it was then
+    """
+    try:
+        return _all_ended(watch.pods(), pod)
+    except ApiError:  # then it is not known
+        return False
 
 
 def why_lost(watch: PodWatch, pod: PodState, *, timeout_s: float = _LOOK_S) -> str:
@@ -26,12 +38,8 @@ def why_lost(watch: PodWatch, pod: PodState, *, timeout_s: float = _LOOK_S) -> s
     :param watch: sees that pod
     :param pod: as it was when the connection was made
     """
-
-    def has_ended(pods: tuple[PodState, ...]) -> bool:
-        return all(_has_ended(each, before=pod) for each in _same(pods, pod))
-
     try:
-        ended = watch.wait_for(has_ended, timeout_s=timeout_s)
+        ended = watch.wait_for(lambda pods: _all_ended(pods, pod), timeout_s=timeout_s)
     except ApiError as error:
         return f"what became of its pod {pod.name!r} is not known: {error}"
     if not ended:
@@ -56,6 +64,10 @@ def _same(pods: tuple[PodState, ...], pod: PodState) -> list[PodState]:
 
 def _statuses(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return manifest.get("status", {}).get("containerStatuses") or []
+
+
+def _all_ended(pods: tuple[PodState, ...], pod: PodState) -> bool:
+    return all(_has_ended(each, before=pod) for each in _same(pods, pod))
 
 
 def _has_ended(pod: PodState, *, before: PodState) -> bool:

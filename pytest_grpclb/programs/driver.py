@@ -6,32 +6,23 @@ import asyncio
 import contextlib
 import logging
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from pytest_grpclb._pb import driver_pb2
 from pytest_grpclb.programs import channels, serving
-from pytest_grpclb.programs.load import Caller, Load
 from pytest_grpclb.programs.plan import MAX_PLAN_BYTES, PlanError, checked, checked_exchange
-from pytest_grpclb.programs.streams import StreamCaller
+from pytest_grpclb.programs.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from pytest_grpclb.programs.attribution import Attributor
 
 SERVICE = "grpclb.driver.v1.Driver"
 _LOG = logging.getLogger(__name__)
 
 # Runs that a SIGTERM stops still report what was in flight, if it ends in this time.
 _GRACE_S = 1.0
-
-# How often the channels' accounts are looked at, as long as that takes no more than a fiftieth of
-# the event loop's time: the traces that are read grow with every connection.
-_REPORT_INTERVAL_S = 0.1
-_REPORT_SHARE = 50
 
 
 def main(argv: list[str]) -> int:
@@ -88,34 +79,48 @@ class Driver:
     """The service; runs at the same time share nothing but the process."""
 
     def __init__(self) -> None:
-        self._loads: set[Load] = set()
+        self._runs: set[Run] = set()
 
     def stop(self, error: str) -> None:
         """Stop every run, which each tells *error* as the reason."""
-        for load in self._loads:
-            load.stop(error)
+        for run in self._runs:
+            run.stop(error)
 
     async def run(self, requests: AsyncIterator[driver_pb2.RunRequest], context: Any) -> None:
-        """Carry out the plan that is the first request."""
-        try:
-            plan = checked(await anext(requests, driver_pb2.RunRequest()))
-        except PlanError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            raise
-        _LOG.info("run: %d calls to %s", plan.calls, plan.target)
-        async with channels.opened(plan) as opened:
-            kind = StreamCaller if plan.call.HasField("stream") else Caller
-            caller = kind([each.channel for each in opened], plan.call)
-            load = Load(plan, caller)
-            self._loads.add(load)
+        """Carry out the plan that is the first request, or go on telling of one that was."""
+        first = await anext(requests, driver_pb2.RunRequest())
+        taken = 0
+        if first.HasField("resume"):
+            run = self._named(first.resume.run)
+            taken = first.resume.taken
+            if run is None:
+                told = f"there is no run {first.resume.run!r}"
+                await context.abort(grpc.StatusCode.NOT_FOUND, told)
+                raise AssertionError(told)
+            await context.send_initial_metadata(())  # there may be nothing to tell for long
+        else:
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    obeying = tasks.create_task(_obey(requests, load))
-                    await _carry_out(plan, load, opened, _Teller(context, caller.attributor))
-                    obeying.cancel()
-            finally:
-                self._loads.discard(load)
-        _LOG.info("run: %d calls ended", load.recorder.calls)
+                run = self._start(checked(first))
+            except PlanError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                raise
+        async with asyncio.TaskGroup() as tasks:
+            obeying = tasks.create_task(_obey(requests, run))
+            await run.tell(context, taken)
+            obeying.cancel()
+
+    def _named(self, name: str) -> Run | None:
+        return next((run for run in self._runs if name and run.name == name), None)
+
+    def _start(self, plan: driver_pb2.Plan) -> Run:
+        if self._named(plan.run):
+            raise PlanError("run", plan.run, expected="a name that no run has had")
+        # Who plans anew has given up what it lost, and its calls would be in the way of others.
+        for lost in [run for run in self._runs if run.is_lost]:
+            lost.drop()
+        run = Run(plan, over=self._runs.discard)
+        self._runs.add(run)
+        return run
 
     async def exchange(self, plan: driver_pb2.Plan, context: Any) -> driver_pb2.Answers:
         """Send each of the plan's requests on a stream and return what was answered."""
@@ -147,81 +152,15 @@ class Driver:
         return answers
 
 
-class _Teller:
-    """What a run writes to whoever started it."""
-
-    def __init__(self, context: Any, attributor: Attributor) -> None:
-        self._context, self._attributor = context, attributor
-        self._told: tuple[str, tuple[str, ...]] | None = None
-
-    async def write(self, **what: Any) -> None:
-        await self._context.write(driver_pb2.RunResponse(**what))
-
-    async def tell_calls(self, load: Load) -> None:
-        for columns in load.recorder.take():
-            await self.write(columns=columns)
-
-    async def tell_attribution(self) -> None:
-        """Tell how it is known who answers, where that is news."""
-        attributor = self._attributor
-        # Why other ways failed is of interest only as long as none has been found.
-        known = (attributor.way, () if attributor.way else attributor.tried)
-        if known != self._told:
-            self._told = known
-            way, tried = known
-            await self.write(attributed=driver_pb2.Attributed(way=way, tried=tried))
-
-
-async def _obey(requests: AsyncIterator[driver_pb2.RunRequest], load: Load) -> None:
-    """Stop *load* when a request says so; a client that says no more may still listen."""
+async def _obey(requests: AsyncIterator[driver_pb2.RunRequest], run: Run) -> None:
+    """Do with *run* what requests say; a client that says no more may still listen."""
     async for request in requests:
-        if request.HasField("stop"):
-            load.stop()
-        else:
-            load.stop(f"request: {request.WhichOneof('request')!r} cannot be used; expected stop")
-
-
-async def _carry_out(
-    plan: driver_pb2.Plan, load: Load, opened: list[channels.Opened], teller: _Teller
-) -> None:
-    warm_up = await load.warm_up()
-    started = driver_pb2.Started(
-        clock_s=time.monotonic(),
-        warm_up_calls=warm_up.calls,
-        warm_up_s=warm_up.duration_s,
-        backends_seen=warm_up.backends_seen,
-        warm_up_error=warm_up.error,
-    )
-    # Before the first counted call, so that no change of a channel during counting is missed.
-    report = channels.report(opened)
-    await teller.write(started=started)
-    await teller.tell_attribution()
-    await teller.write(report=report)
-    async with asyncio.TaskGroup() as tasks:
-        counting = tasks.create_task(load.run())
-        next_report_s = 0.0
-        while not counting.done():
-            await asyncio.wait({counting}, timeout=plan.report_interval_s)
-            await teller.tell_calls(load)
-            if (now_s := time.monotonic()) >= next_report_s:
-                previous, report = report, channels.report(opened)
-                took_s = time.monotonic() - now_s
-                next_report_s = now_s + max(_REPORT_INTERVAL_S, _REPORT_SHARE * took_s)
-                if _without_counts(report) != _without_counts(previous):
-                    await teller.write(report=report)
-    await teller.tell_calls(load)
-    await teller.write(report=channels.report(opened))
-    finished = driver_pb2.Finished(calls=load.recorder.calls, error=load.error)
-    await teller.tell_attribution()
-    await teller.write(finished=finished)
-
-
-def _without_counts(report: driver_pb2.ChannelReport) -> driver_pb2.ChannelReport:
-    """Return what of *report* is news: not the time, not that calls were sent."""
-    news = driver_pb2.ChannelReport()
-    news.CopyFrom(report)
-    news.ClearField("clock_s")
-    for channel in news.channels:
-        for subchannel in channel.subchannels:
-            subchannel.ClearField("calls_started")
-    return news
+        match request.WhichOneof("request"):
+            case "taken":
+                run.take(request.taken.responses)
+            case "stop":
+                run.stop()
+            case "cancel":
+                run.drop()
+            case other:
+                run.stop(f"request: {other!r} cannot be used; expected stop, taken or cancel")

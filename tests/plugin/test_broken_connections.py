@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 COUNTS_FOR_LONG = """
 from pathlib import Path
 
+from pytest_grpclb import assert_even_spread
+
 def test_long(grpclb):
     with grpclb.traffic(rate=200) as traffic:
         traffic.wait(60)  # until calls were told
+        before = len(traffic.snapshot().calls)
         Path("reached").touch()
-        while True:
+        while not Path("cut").exists():
             traffic.wait(60)
-
-def test_next(grpclb):
-    grpclb.drive(calls=5)
+        while len(traffic.snapshot().calls) < before + 1000:
+            traffic.wait(60)
+    calls = traffic.stop().calls
+    assert sorted(calls.sequence) == list(range(len(calls)))
+    assert not calls.failed()
+    assert_even_spread(traffic.stop())
 """
 
 
@@ -53,7 +59,7 @@ def test_a_connection_that_breaks_before_counting_begins_is_made_again(
     assert len(cut) == 3
 
 
-def test_a_connection_that_breaks_amid_a_run_is_told_and_the_next_test_runs(
+def test_a_run_whose_connection_breaks_is_found_again_and_no_call_is_missing(
     pytester: pytest.Pytester, existing: EmbeddedCluster
 ) -> None:
     pytester.makepyfile(test_it=COUNTS_FOR_LONG)
@@ -62,6 +68,7 @@ def test_a_connection_that_breaks_amid_a_run_is_told_and_the_next_test_runs(
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
             *existing_options(existing),
             f"--grpclb-kubeconfig={proxy.leads_here}",
+            "--grpclb-replicas=2",
         ]
         with (
             (pytester.path / "output").open("wb") as output,
@@ -75,20 +82,47 @@ def test_a_connection_that_breaks_amid_a_run_is_told_and_the_next_test_runs(
             try:
                 until((pytester.path / "reached").exists, "the moment to cut")
                 assert proxy.cut() == 1
+                (pytester.path / "cut").touch()
                 process.wait(DEADLINE_S)
             finally:
                 process.kill()
-    told = (pytester.path / "output").read_text()
-    assert "1 failed, 1 passed" in told
-    found = re.search(r"DriverError: driver at (\S+): the run ended early: UNAVAILABLE: (.*)", told)
-    assert found, told
-    pod = re.search(r"its pod '(grpclb-driver-\S+)' runs on", found[2])
-    assert pod, found[2]
-    assert found[2].partition("; ")[2] == (
-        f"its pod {pod[1]!r} runs on, so the connection to it broke off, which on real clusters is "
-        "a port-forward through the Kubernetes API; run the test again, and where that recurs, "
-        "look for restarts of the API or of the pod's node, and for what stands before the API and "
-        "ends connections of a certain age (load balancer, proxy)"
+    assert "1 passed" in (pytester.path / "output").read_text()
+
+
+DELETES_THE_DRIVER = """
+from pytest_grpclb.clusters.kube import PODS
+
+def test_long(grpclb, grpclb_cluster, grpclb_namespace):
+    with grpclb.traffic(rate=200) as traffic:
+        traffic.wait(60)  # until calls were told
+        pods = grpclb_cluster.api.list(PODS, grpclb_namespace)
+        for name in [pod["metadata"]["name"] for pod in pods]:
+            if name.startswith("grpclb-driver-"):
+                grpclb_cluster.api.delete(PODS, grpclb_namespace, name, grace_s=0)
+        while True:
+            traffic.wait(60)
+
+def test_next(grpclb):
+    grpclb.drive(calls=5)
+"""
+
+
+def test_a_driver_that_is_gone_is_told_and_the_next_test_runs(
+    pytester: pytest.Pytester, existing: EmbeddedCluster
+) -> None:
+    pytester.makepyfile(test_it=DELETES_THE_DRIVER)
+    result = run(pytester, *existing_options(existing))
+    result.assert_outcomes(failed=1, passed=1)
+    told = re.search(
+        r"DriverError: driver at \S+: the run ended early: UNAVAILABLE: [^;]*; (.*)",
+        result.stdout.str(),
+    )
+    assert told, result.stdout.str()
+    pod = re.match(r"its pod '(grpclb-driver-\S+)' was", told[1])
+    assert pod, told[1]
+    assert told[1] == (
+        f"its pod {pod[1]!r} was deleted or evicted, or its node was lost; see the events of its "
+        "namespace (--grpclb-artifacts saves them), and run the test again"
     )
 
 

@@ -143,10 +143,13 @@ def driver_program() -> Iterator[Program]:
 class Run:
     """One run of the driver, read to its end unless told otherwise."""
 
-    def __init__(self, address: str, plan: driver_pb2.Plan) -> None:
+    def __init__(self, address: str, first: driver_pb2.Plan | driver_pb2.Resume) -> None:
         self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
         self._requests: queue.SimpleQueue[driver_pb2.RunRequest | None] = queue.SimpleQueue()
-        self._requests.put(driver_pb2.RunRequest(plan=plan))
+        if isinstance(first, driver_pb2.Plan):
+            self._requests.put(driver_pb2.RunRequest(plan=first))
+        else:
+            self._requests.put(driver_pb2.RunRequest(resume=first))
         run = self._channel.stream_stream(
             "/grpclb.driver.v1.Driver/Run",
             request_serializer=driver_pb2.RunRequest.SerializeToString,
@@ -157,6 +160,7 @@ class Run:
         self.finished = driver_pb2.Finished()
         self.reports: list[driver_pb2.ChannelReport] = []
         self.rows = driver_pb2.Columns()
+        self.taken = 0
 
     def send(self, request: driver_pb2.RunRequest) -> None:
         self._requests.put(request)
@@ -167,6 +171,7 @@ class Run:
     def read_until(self, condition: Callable[[], Any]) -> Run:
         while not condition():
             response = next(self.stream)
+            self.taken += 1
             match response.WhichOneof("response"):
                 case "started":
                     self.started = response.started
@@ -182,6 +187,11 @@ class Run:
         with contextlib.suppress(StopIteration):
             self.read_until(lambda: False)
         return self
+
+    def take(self) -> None:
+        """Say that what was read has arrived."""
+        taken = driver_pb2.Taken(responses=self.taken)
+        self.send(driver_pb2.RunRequest(taken=taken))
 
     def close(self) -> None:
         self._requests.put(None)
@@ -209,11 +219,13 @@ class Run:
 
 @pytest.fixture
 def start_run(driver_program: Program) -> Iterator[Callable[..., Run]]:
-    """Start a plan, at the session's driver if no other address is given."""
+    """Start a plan, or resume one, at the session's driver if no other address is given."""
     with contextlib.ExitStack() as stack:
 
-        def start(plan: driver_pb2.Plan, address: str = driver_program.address) -> Run:
-            run = Run(address, plan)
+        def start(
+            first: driver_pb2.Plan | driver_pb2.Resume, address: str = driver_program.address
+        ) -> Run:
+            run = Run(address, first)
             stack.callback(run.close)
             return run
 

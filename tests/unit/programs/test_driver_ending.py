@@ -164,4 +164,4 @@ def test_a_second_plan_ends_the_run(greeters: list[Program], start_run: Callable
     run = start_run(plan)
     run.send(driver_pb2.RunRequest(plan=plan))
     run.finish()
-    assert run.finished.error == "request: 'plan' cannot be used; expected stop"
+    assert run.finished.error == ("request: 'plan' cannot be used; expected stop, taken or cancel")

@@ -1,126 +1,44 @@
-"""Runs plans on the driver, the client program in the cluster, and collects their calls."""
+"""One run of the driver: its calls so far, and the way to end it.
+
+The way to the driver may break off: on real clusters it is a port-forward through the Kubernetes
+API. The calls are sent by the driver and do not notice; what it has to tell of them waits there
+until it is heard again.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from pytest_grpclb._pb import driver_pb2 as pb
+from pytest_grpclb.driver.told import NonsenseError, Told
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.told import NonsenseError, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from pytest_grpclb.driver.plan import Plan
+    from pytest_grpclb.driver.told import ClientView
     from pytest_grpclb.model import Calls, Failure, Stream
-    from pytest_grpclb.plans import Plan
-    from pytest_grpclb.told import ClientView
 
-__all__ = ["DriverClient", "DriverRun"]
+__all__ = ["DriverRun", "is_lost"]
 
 _RUN = "/grpclb.driver.v1.Driver/Run"
-_EXCHANGE = "/grpclb.driver.v1.Driver/Exchange"
-_CONNECT_S = 15.0
-"""The driver's pod is ready before it is dialled; what is left is a port-forward's set-up."""
-_STARTS = 3
-"""Tries to start a run, or to exchange messages: nothing is counted before a run has begun."""
 _FINISH_S = 30.0
 """After Stop: the longest deadline that calls in flight are expected to have, and a margin."""
-
-
-class DriverClient:
-    """A connection to the driver's control port."""
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        identify: Callable[[str], str] = str,
-        explain: Callable[[], str] = str,
-    ) -> None:
-        """Connect when it is first used.
-
-        :param address: "host:port"
-        :param identify: returns the UID of a backend by what named it in a response
-        :param explain: returns why the connection broke off, as far as that is known, for people
-        """
-        self._address, self._identify, self._explain = address, identify, explain
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)],
-        )
-
-    def close(self) -> None:
-        """Close the connection; a run that is under way is cancelled by it."""
-        self._channel.close()
-
-    def start(self, plan: Plan) -> DriverRun:
-        """Start *plan* and return when its counting has begun.
-
-        It is started again where the connection breaks off before that.
-
-        :raises DriverError: if the driver cannot be reached or refuses the plan
-        """
-        timeout_s, lost = plan.warm_up_timeout_s + _CONNECT_S, ""
-        for attempt in range(1, _STARTS + 1):
-            run = DriverRun(
-                self._channel,
-                plan,
-                self._address,
-                identify=self._identify,
-                explain=self._explain,
-            )
-            try:
-                run.wait_settled(timeout_s)
-                if not run.lost or run.has_started or attempt == _STARTS:
-                    run.require_started(timeout_s, lost=lost)
-                    return run
-            except BaseException:
-                run.cancel()
-                raise
-            lost = run.error
-            run.cancel()
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def exchange(self, plan: Plan) -> tuple[list[bytes], int, str]:
-        """Send each request of the plan's call on a stream, one after the other, until one fails.
-
-        :return: the answers, the last one's gRPC status code, and its details
-        :raises DriverError: if the driver cannot be reached or refuses the plan
-        """
-        method = self._channel.unary_unary(
-            _EXCHANGE,
-            request_serializer=pb.Plan.SerializeToString,
-            response_deserializer=pb.Answers.FromString,
-        )
-        message = plan.message().plan
-        message.call.wait_for_ready = True
-        lost = ""
-        for attempt in range(1, _STARTS + 1):
-            try:
-                answers = method(
-                    message,
-                    timeout=plan.call.timeout_s + _CONNECT_S,
-                    wait_for_ready=True,
-                )
-            except grpc.RpcError as error:
-                told = f"{error.code().name}: {error.details()}"
-                if _is_lost(error):
-                    lost = told
-                    if attempt < _STARTS:
-                        continue
-                elif lost:
-                    told = f"{told}, after {lost}"
-                why = f"{told}; {self._explain()}" if lost else told
-                raise DriverError(
-                    f"driver at {self._address}: no exchange of {plan.call.method}: "
-                    f"{why.removesuffix('; ')}"
-                ) from error
-            return list(answers.responses), answers.status, answers.details
-        raise AssertionError("unreachable: the last attempt returns or raises")
+_AWAY_S = 60.0
+"""As long as a broken connection may stay away: an API server that is restarted is back then."""
+_PAUSE_S = 0.2
+"""Between two tries to find a run again."""
+_GOODBYE_S = 1.0
+"""For the driver to take note that a run is not wanted any more."""
+_ACKNOWLEDGED = 64
+"""Responses that the driver keeps, at the most, beyond those that are under way."""
 
 
 class DriverRun:
@@ -134,22 +52,28 @@ class DriverRun:
         *,
         identify: Callable[[str], str] = str,
         explain: Callable[[], str] = str,
+        has_ended: Callable[[], bool] = bool,
     ) -> None:
-        self._address, self._explain = address, explain
-        self._requests: queue.SimpleQueue[pb.RunRequest | None] = queue.SimpleQueue()
-        self._requests.put(plan.message())
+        self._address, self._explain, self._has_ended = address, explain, has_ended
         self._changed = threading.Condition()
         self._told = Told(identify=identify, allowed=plan.call.allowed_status)
+        self._taken = 0
+        self._stopping = False
+        self._unwanted = threading.Event()
+        self._away = False
         self._finished = False
         self._error = ""
         self.lost = False
-        """Whether the connection to the driver broke off."""
-        method = channel.stream_stream(
+        """Whether the connection to the driver broke off for good."""
+        self._method = channel.stream_stream(
             _RUN,
             request_serializer=pb.RunRequest.SerializeToString,
             response_deserializer=pb.RunResponse.FromString,
         )
-        self._responses = method(self._outgoing(), wait_for_ready=True)
+        self._name = uuid.uuid4().hex
+        request = plan.message()
+        request.plan.run = self._name
+        self._open(request)
         self._thread = threading.Thread(target=self._read, name="grpclb-driver-run", daemon=True)
         self._thread.start()
 
@@ -256,12 +180,21 @@ class DriverRun:
 
         :raises DriverError: as `wait_finished`
         """
-        self._requests.put(pb.RunRequest(stop=pb.Stop()))
+        with self._changed:
+            self._stopping = True
+            self._requests.put(pb.RunRequest(stop=pb.Stop()))
+            self._changed.wait_for(lambda: not self._away, _AWAY_S)
         self.wait_finished(_FINISH_S)
 
     def cancel(self) -> None:
         """End the run at once; calls in flight are not reported."""
-        self._requests.put(None)
+        with self._changed:
+            self._unwanted.set()
+            # A run that has begun survives its stream, unless it is told not to.
+            self._requests.put(pb.RunRequest(cancel=pb.Cancel()))
+            self._requests.put(None)
+            goodbye_s = _GOODBYE_S if self.has_started and not self._away else 0.0
+        self._thread.join(goodbye_s)
         self._responses.cancel()
         self._thread.join()
 
@@ -295,36 +228,90 @@ class DriverRun:
 
     # --- the reading thread
 
-    def _outgoing(self) -> Iterator[pb.RunRequest]:
-        while (request := self._requests.get()) is not None:
-            yield request
+    def _open(self, request: pb.RunRequest) -> None:
+        """Begin a stream with *request*; what is put into `_requests` from now on follows it."""
+        self._requests: queue.SimpleQueue[pb.RunRequest | None] = queue.SimpleQueue()
+        self._requests.put(request)
+        outgoing = iter(self._requests.get, None)
+        self._responses = self._method(outgoing, wait_for_ready=request.HasField("plan"))
 
     def _read(self) -> None:
         error = ""
         try:
-            for response in self._responses:
-                with self._changed:
-                    self._told.take(response)
-                    self._changed.notify_all()
-                    if self._told.finished is not None:
-                        self._error = self._told.finished.error
-                        return
-            error = "the driver closed the stream without a word"
-        except grpc.RpcError as failure:
-            error = f"{failure.code().name}: {failure.details()}"
-            self.lost = _is_lost(failure)
+            error = self._follow()
         except NonsenseError as failure:
             error = str(failure)
             self._responses.cancel()
         finally:
             self._requests.put(None)
             with self._changed:
-                self._error = self._error or error
-                self._finished = True
+                self._error, self._finished, self._away = error, True, False
+                self._changed.notify_all()
+
+    def _follow(self) -> str:
+        """Take in what the driver tells, to the end, and return what went wrong.
+
+        :raises NonsenseError: if what it says cannot be
+        """
+        lost, until_s = "", 0.0
+        while True:
+            taken = self._taken
+            try:
+                return self._hear()
+            except grpc.RpcError as failure:
+                told, broken = f"{failure.code().name}: {failure.details()}", is_lost(failure)
+            if not lost or self._taken > taken:
+                lost, until_s = told, time.monotonic() + _AWAY_S
+            if not broken or not self.has_started:
+                # A driver that does not know the run any more is another one than it was.
+                self.lost = broken or lost != told
+                return lost
+            with self._changed:
+                self._away = True
+            if self._has_ended() or time.monotonic() > until_s or self._unwanted.wait(_PAUSE_S):
+                self.lost = True
+                return lost
+            self._resume(until_s)
+
+    def _hear(self) -> str:
+        """Take in what one stream tells, to its end; return what is wrong with that."""
+        for response in self._responses:
+            self._take(response)
+            if self._told.finished is not None:
+                return self._told.finished.error
+        return "the driver closed the stream without a word"
+
+    def _take(self, response: pb.RunResponse) -> None:
+        with self._changed:
+            self._told.take(response)
+            self._taken += 1
+            if self._taken == 1 or self._taken % _ACKNOWLEDGED == 0:
+                self._requests.put(pb.RunRequest(taken=pb.Taken(responses=self._taken)))
+            self._changed.notify_all()
+
+    def _resume(self, until_s: float) -> None:
+        """Ask for the rest of the run on a new stream.
+
+        :param until_s: when a driver that does not answer is given up
+        """
+        resume = pb.Resume(run=self._name, taken=self._taken)
+        with self._changed:
+            self._open(pb.RunRequest(resume=resume))
+            if self._stopping:
+                self._requests.put(pb.RunRequest(stop=pb.Stop()))
+            if self._unwanted.is_set():
+                self._requests.put(pb.RunRequest(cancel=pb.Cancel()))
+        giving_up = threading.Timer(max(0.0, until_s - time.monotonic()), self._responses.cancel)
+        giving_up.start()
+        self._responses.initial_metadata()  # comes at once, or the stream has failed
+        giving_up.cancel()
+        if self._responses.is_active():
+            with self._changed:
+                self._away = False
                 self._changed.notify_all()
 
 
-def _is_lost(error: grpc.RpcError) -> bool:
+def is_lost(error: grpc.RpcError) -> bool:
     """Tell whether the connection broke off, which releases of gRPC's core tell in two ways."""
     if error.code() is grpc.StatusCode.UNKNOWN:
         return "Stream removed" in (error.details() or "")

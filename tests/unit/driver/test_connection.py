@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from pytest_grpclb import driver
 from pytest_grpclb._pb import driver_pb2 as pb
 from pytest_grpclb.driver import DriverClient
+from pytest_grpclb.driver import client as client_module
+from pytest_grpclb.driver import run as run_module
+from pytest_grpclb.driver.plan import Plan
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import CallTemplate, Target
-from pytest_grpclb.plans import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PLAN = Plan(target=Target(address="dns:///shop:1"), call=CallTemplate(method="/shop.Shop/Sell"))
 STARTED = pb.RunResponse(started=pb.Started(clock_s=100.0, backends_seen=[3]))
 FINISHED = pb.RunResponse(finished=pb.Finished())
 ANSWERS = pb.Answers(responses=[b"yes"], status=0)
 Told = list[Any]
+
+
+def columns(*sequence: int) -> pb.RunResponse:
+    """Return what is told of calls that nobody is known to have answered."""
+    same = len(sequence)
+    return pb.RunResponse(
+        columns=pb.Columns(
+            sequence=sequence,
+            channel=[0] * same,
+            sent_s=[101.0] * same,
+            done_s=[102.0] * same,
+            backend=[-1] * same,
+            status=[0] * same,
+        )
+    )
 
 
 class Failure(grpc.RpcError):  # type: ignore[misc]
@@ -35,11 +55,17 @@ class Failure(grpc.RpcError):  # type: ignore[misc]
 
 
 LOST = Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+UNKNOWN_RUN = Failure(grpc.StatusCode.NOT_FOUND, "there is no run 'x'")
 REMOVED = Failure(grpc.StatusCode.UNKNOWN, "Stream removed")
 BUG = Failure(grpc.StatusCode.UNKNOWN, "Unexpected <class 'ZeroDivisionError'>")
+CANCELLED = Failure(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
 LATE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 REFUSED = Failure(grpc.StatusCode.INVALID_ARGUMENT, "channels: 0 cannot be used")
 
+ENDED_EARLY = (
+    "driver at 10.0.0.9:50052: the run ended early: UNAVAILABLE: Socket closed; "
+    "its pod was restarted"
+)
 
 SILENCE = None
 """The way to the pod leads nowhere: gRPC waits for a connection until the call is cancelled."""
@@ -54,13 +80,19 @@ class Stream:
         for each in self._told:
             if each is SILENCE:
                 self._cancelled.wait()
-                return
+                raise CANCELLED
             if isinstance(each, Exception):
                 raise each
             yield each
 
     def cancel(self) -> None:
         self._cancelled.set()
+
+    def initial_metadata(self) -> None:
+        pass
+
+    def is_active(self) -> bool:
+        return not self._cancelled.is_set()
 
 
 class Channel:
@@ -69,13 +101,20 @@ class Channel:
     def __init__(self, *told: Told) -> None:
         self._told = list(told)
         self.calls = 0
+        self.asked: list[pb.RunRequest] = []
+        """The first request of each stream."""
 
     def _next(self) -> Told:
         self.calls += 1
         return self._told.pop(0)
 
     def stream_stream(self, _method: str, **_serializers: Any) -> Any:
-        return lambda _requests, **_options: Stream(self._next())
+        def begin(requests: Iterator[pb.RunRequest], *, wait_for_ready: bool) -> Stream:
+            self.asked.append(next(requests))
+            assert wait_for_ready == self.asked[-1].HasField("plan")
+            return Stream(self._next())
+
+        return begin
 
     def unary_unary(self, _method: str, **_serializers: Any) -> Any:
         return lambda _message, **_options: next(iter(Stream(self._next())))
@@ -84,10 +123,22 @@ class Channel:
         pass
 
 
-def client_on(monkeypatch: pytest.MonkeyPatch, *told: Told) -> tuple[DriverClient, Channel]:
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < deadline_s
+
+
+def client_on(
+    monkeypatch: pytest.MonkeyPatch, *told: Told, has_ended: Callable[[], bool] = bool
+) -> tuple[DriverClient, Channel]:
     channel = Channel(*told)
     monkeypatch.setattr(grpc, "insecure_channel", lambda *_, **__: channel)
-    return DriverClient("10.0.0.9:50052", explain=lambda: "its pod was restarted"), channel
+    monkeypatch.setattr(run_module, "_PAUSE_S", 0.01)
+    made = DriverClient(
+        "10.0.0.9:50052", explain=lambda: "its pod was restarted", has_ended=has_ended
+    )
+    return made, channel
 
 
 @pytest.mark.parametrize("lost", [LOST, REMOVED])
@@ -124,7 +175,7 @@ def test_a_driver_that_has_gone_for_good_is_told_with_how_it_was_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second try does not fail, for it waits for a connection: that to a dead pod never is."""
-    monkeypatch.setattr(driver, "_CONNECT_S", 0.05)
+    monkeypatch.setattr(client_module, "_CONNECT_S", 0.05)
     client, channel = client_on(monkeypatch, [LOST], [SILENCE])
     with pytest.raises(DriverError) as caught:
         client.start(replace(PLAN, warm_up_timeout_s=0.05))
@@ -138,7 +189,7 @@ def test_a_driver_that_has_gone_for_good_is_told_with_how_it_was_lost(
 def test_a_driver_that_never_answers_is_told_with_the_time_that_it_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "_CONNECT_S", 0.05)
+    monkeypatch.setattr(client_module, "_CONNECT_S", 0.05)
     client, _ = client_on(monkeypatch, [SILENCE])
     with pytest.raises(DriverError) as caught:
         client.start(replace(PLAN, warm_up_timeout_s=0.05))
@@ -147,19 +198,106 @@ def test_a_driver_that_never_answers_is_told_with_the_time_that_it_had(
     )
 
 
-def test_a_run_that_is_lost_after_it_began_is_not_repeated(
+def test_a_run_that_is_lost_after_it_began_is_found_again_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its calls were counted: a second run would be a second chance."""
-    client, channel = client_on(monkeypatch, [STARTED, LOST], [STARTED, FINISHED])
+    """It is not repeated: its calls were counted, and a second run would be a second chance."""
+    first, second = columns(0, 1), columns(2)
+    told: list[Told] = [[STARTED, first, LOST], [REMOVED], [second, LOST], [FINISHED]]
+    client, channel = client_on(monkeypatch, *told)
     run = client.start(PLAN)
+    run.wait_finished(10.0)
+    assert list(run.calls().sequence) == [0, 1, 2]
+    plan, *resumed = channel.asked
+    assert plan.plan.run
+    assert {each.resume.run for each in resumed} == {plan.plan.run}
+    assert [each.resume.taken for each in resumed] == [2, 2, 3]
+
+
+def test_a_run_that_the_driver_does_not_know_any_more_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, channel = client_on(monkeypatch, [STARTED, LOST], [REMOVED], [UNKNOWN_RUN])
     with pytest.raises(DriverError) as caught:
-        run.wait_finished(10.0)
-    assert str(caught.value) == (
-        "driver at 10.0.0.9:50052: the run ended early: UNAVAILABLE: Socket closed; "
-        "its pod was restarted"
-    )
+        client.start(PLAN).wait_finished(10.0)
+    assert str(caught.value) == ENDED_EARLY
+    assert channel.calls == 3
+
+
+def test_a_run_is_not_looked_for_where_its_pod_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, channel = client_on(monkeypatch, [STARTED, LOST], has_ended=lambda: True)
+    with pytest.raises(DriverError) as caught:
+        client.start(PLAN).wait_finished(10.0)
+    assert str(caught.value) == ENDED_EARLY
     assert channel.calls == 1
+
+
+def test_a_run_that_stays_lost_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_AWAY_S", 0.05)
+    client, channel = client_on(monkeypatch, [STARTED, LOST], *([REMOVED] for _ in range(1000)))
+    with pytest.raises(DriverError) as caught:
+        client.start(PLAN).wait_finished(10.0)
+    assert str(caught.value) == ENDED_EARLY
+    assert 2 <= channel.calls < 1000
+
+
+def test_a_driver_that_does_not_answer_who_looks_for_a_run_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_module, "_AWAY_S", 0.05)
+    monkeypatch.setattr(Stream, "initial_metadata", lambda self: self._cancelled.wait())
+    client, channel = client_on(monkeypatch, [STARTED, LOST], [SILENCE])
+    with pytest.raises(DriverError) as caught:
+        client.start(PLAN).wait_finished(10.0)
+    assert str(caught.value) == ENDED_EARLY
+    assert channel.calls == 2
+
+
+def test_a_run_that_was_to_stop_while_it_was_lost_is_told_so_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    class Resumed(Stream):
+        def __init__(self, requests: Iterator[pb.RunRequest]) -> None:
+            super().__init__([FINISHED])
+            self._requests = requests
+
+        def __iter__(self) -> Any:
+            said.append(str(next(self._requests).WhichOneof("request")))
+            return super().__iter__()
+
+    def begin(requests: Iterator[pb.RunRequest], **_options: Any) -> Stream:
+        if next(requests).HasField("plan"):
+            return Stream([STARTED, LOST])
+        return Resumed(requests)
+
+    away, back = threading.Event(), threading.Event()
+
+    def has_ended() -> bool:
+        away.set()
+        return not back.wait(10.0)
+
+    client, channel = client_on(monkeypatch, has_ended=has_ended)
+    channel.stream_stream = lambda _method, **_serializers: begin  # type: ignore[method-assign]
+    started = client.start(PLAN)
+    assert away.wait(10.0)
+    stopping = threading.Thread(target=started.stop)
+    stopping.start()
+    until(lambda: started._stopping)
+    back.set()
+    stopping.join()
+    assert said == ["stop"]
+
+
+def test_a_lost_run_that_is_cancelled_is_looked_for_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, channel = client_on(monkeypatch, [STARTED, LOST], *([REMOVED] for _ in range(1000)))
+    started = client.start(PLAN)
+    started.cancel()
+    assert started.finished
+    assert channel.calls < 1000
 
 
 def test_an_exchange_that_is_lost_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

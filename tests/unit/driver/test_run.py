@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from pytest_grpclb._pb import driver_pb2 as pb
 from pytest_grpclb.driver import DriverRun
+from pytest_grpclb.driver.plan import Plan
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import CallKind, CallTemplate, EventKind, Target
-from pytest_grpclb.plans import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,6 +42,12 @@ class _Stream:
 
     def cancel(self) -> None:
         self.cancelled.set()
+
+    def initial_metadata(self) -> None:
+        pass
+
+    def is_active(self) -> bool:
+        return not self.cancelled.is_set()
 
 
 class _Channel:
@@ -85,12 +91,12 @@ def report(clock_s: float, *states: str) -> pb.RunResponse:
     return pb.RunResponse(report=pb.ChannelReport(clock_s=clock_s, channels=[channel]))
 
 
-class _Unavailable(grpc.RpcError):  # type: ignore[misc]
+class _Refused(grpc.RpcError):  # type: ignore[misc]
     def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
 
     def details(self) -> str:
-        return "Socket closed"
+        return "message larger than max"
 
 
 # --- columns
@@ -285,7 +291,7 @@ def test_a_run_that_ended_as_planned_passes_every_check() -> None:
 @pytest.mark.parametrize(
     ("last", "why"),
     [
-        (_Unavailable(), "UNAVAILABLE: Socket closed"),
+        (_Refused(), "RESOURCE_EXHAUSTED: message larger than max"),
         (pb.RunResponse(finished=pb.Finished(error="told to end")), "told to end"),
     ],
 )
