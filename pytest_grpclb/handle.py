@@ -216,7 +216,7 @@ class Grpclb:
             calls = calls_needed(
                 max(2, len(ready)), alpha=alpha, power=self.settings.power, skew=self.settings.skew
             )
-            watch = self._launcher.skew_watch(ready, calls=calls, channels=channels, alpha=alpha)
+            watch = self._launcher.skew_watch(ready, channels=channels, alpha=alpha)
         run = self._launcher.start(
             self._changed(call),
             calls=given("calls", calls, 1),

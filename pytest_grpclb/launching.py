@@ -117,13 +117,13 @@ class Launcher:
         )
 
     def skew_watch(
-        self, ready: Sequence[Backend], *, calls: int, channels: int | None, alpha: float
+        self, ready: Sequence[Backend], *, channels: int | None, alpha: float
     ) -> SkewWatch | None:
-        """Return a watch over a run of *calls* calls; None: it could not say anything early."""
+        """Return a watch over a run; None: it could not say anything early."""
         mechanism = self.freezer.strategy.mechanism
         pickers = given("channels", channels, self.freezer.settings.channels)
-        # Enough connections are judged by how many each pod was given, not by their calls.
-        by_connections = mechanism is Mechanism.CONNECTION and pickers >= calls
+        # Connections are judged by how many each pod was given, unless some pod can have none.
+        by_connections = mechanism is Mechanism.CONNECTION and pickers >= len(ready)
         if len(ready) < 2 or by_connections:
             return None
         return SkewWatch(

@@ -10,7 +10,7 @@ from pytest_grpclb.report import failed_calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pytest_grpclb.model import Timers, Traffic
+    from pytest_grpclb.model import Calls, Timers, Traffic
 
 __all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures", "kill_window_of"]
 
@@ -59,6 +59,12 @@ def describe_failed_calls(traffic: Traffic, *, excused: Collection[int] = ()) ->
         f"{traffic.strategy}: {failed} of {len(traffic.calls)} calls failed{beyond}\n"
         f"{failed_calls(traffic, without=excused)}"
     )
+
+
+def failed_sequences(calls: Calls) -> frozenset[int]:
+    """Return the sequence numbers of the calls that failed."""
+    rows = zip(calls.sequence, calls.status, strict=True)
+    return frozenset(number for number, status in rows if status and status not in calls.allowed)
 
 
 def kill_window_of(timers: Timers) -> float:

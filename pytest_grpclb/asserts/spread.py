@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.asserts.failures import describe_failed_calls
+from pytest_grpclb.asserts.failures import describe_failed_calls, failed_sequences
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import EventKind, Mechanism, Outcome
 from pytest_grpclb.report import format_failure, format_verdict_line, name_advice, timeline
@@ -17,6 +18,7 @@ from pytest_grpclb.statistics import (
     channel_paths,
     count_interval,
     count_unnamed,
+    describe_strangers,
     judge_spread,
     lower_tail,
     plural,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from pytest_grpclb.model import Backend, Traffic, Verdict
+    from pytest_grpclb.statistics import Answer
 
 __all__ = [
     "AGE_JITTER",
@@ -124,6 +127,8 @@ def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction: {fraction!r} is not between 0 and 1")
     keys = [backend] if isinstance(backend, str) else list(backend)
+    if not keys:
+        raise ValueError("backend: none was given; name at least one pod")
     group = {_find(traffic, key).uid for key in keys}
     counts = traffic.counts()
     calls, inside = sum(counts.values()), sum(counts[uid] for uid in group)
@@ -182,7 +187,7 @@ def assert_pinned(traffic: Traffic) -> None:
                 f"{path.channel} changed their backend {plural(path.switches, 'time')}; "
                 f"replaced connections explain {replaced}\n{timeline(traffic)}"
             )
-    _require_names(traffic)
+    _require_known(traffic)
     # Were each call picked evenly at random, all but one in K would change the backend.
     steps = sum(path.calls - 1 for path in paths)
     switches = sum(path.switches for path in paths)
@@ -205,11 +210,14 @@ def assert_pinned(traffic: Traffic) -> None:
 def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) -> None:
     """Check that a backend gets no calls any more, by enough calls that all went elsewhere.
 
+    Whoever picks must have picked often enough: each channel of a client that picks itself, all of
+    them together before a proxy. Through a ClusterIP a connection is one pick, whatever its calls.
+
     :param backend: a pod's name or UID
     :param after_s: seconds that calls may still reach it, counted from the removal of its endpoint;
         from the beginning of the traffic, if it was not removed
-    :raises AssertionError: if a later call reached it
-    :raises InconclusiveError: if the later calls are too few to exclude chance, or some calls do
+    :raises AssertionError: if a later call reached it, or failed: nobody knows where it was sent
+    :raises InconclusiveError: if the later picks are too few to exclude chance, or some calls do
         not say who answered
     :raises ValueError: if there is no such backend
     """
@@ -224,17 +232,42 @@ def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) 
             f"{traffic.strategy}: {len(to_it)} of {len(later)} calls reached {found.name} later "
             f"than {after_s:g} s after {since}, the last one {max(to_it) - origin_s:.3f} s after"
         )
-    _require_names(traffic)
-    others = sum(each.removed_at_s is None for each in traffic.backends if each is not found)
-    needed = calls_proving_absence(max(2, others + 1), alpha=traffic.alpha)
-    if len(later) < needed:
+    rows = zip(traffic.calls.sequence, traffic.calls.sent_s, strict=True)
+    earlier = {sequence for sequence, sent_s in rows if sent_s <= origin_s + after_s}
+    if told := describe_failed_calls(traffic, excused=earlier & failed_sequences(traffic.calls)):
+        raise AssertionError(f"{told}\nwhether they were sent to {found.name} is not known")
+    _require_known(traffic)
+    # Whoever has not heard of the removal picks among all that it knew then.
+    known = sum(
+        each.removed_at_s is None or each.removed_at_s >= origin_s for each in traffic.backends
+    )
+    picks, unit = _picks(traffic, later, removed=found.removed_at_s is not None)
+    needed = calls_proving_absence(max(2, known), alpha=traffic.alpha / len(picks))
+    if (fewest := min(picks)) < needed:
+        each = " on each channel" if len(picks) > 1 else ""
         raise InconclusiveError(
-            f"{len(later)} calls that went elsewhere do not prove that {found.name} gets none: "
-            f"{needed} are needed where it may be one of {max(2, others + 1)}",
-            seen=len(later),
+            f"{plural(fewest, unit)} that went elsewhere {'does' if fewest == 1 else 'do'} not "
+            f"prove that {found.name} gets none: {needed} are needed{each} where it may be one of "
+            f"{max(2, known)}",
+            seen=fewest,
             needed=needed,
-            advice="let the traffic run longer",
+            advice="let the traffic run longer" if unit == "call" else "use more channels",
         )
+
+
+def _picks(traffic: Traffic, later: list[Answer], *, removed: bool) -> tuple[list[int], str]:
+    """Return how often each picker has picked in those calls, and what a pick is for people.
+
+    :param removed: whether the pod in question was there before them
+    """
+    if traffic.mechanism is Mechanism.CONNECTION:
+        paths = channel_paths(traffic.calls)
+        # A connection that stood before the pod was removed had not picked without it.
+        return [sum(path.switches + (not removed) for path in paths)], "connection"
+    if traffic.pickers is not None:
+        return [len(later)], "call"
+    by_channel = Counter(answer.channel for answer in later)
+    return [by_channel[channel] for channel in range(traffic.channels)], "call"
 
 
 def conclude(
@@ -252,8 +285,10 @@ def conclude(
     :raises InconclusiveError: if the calls are too few to tell, or do not say who answered
     """
     __tracebackhide__ = True
-    unnamed = count_unnamed(traffic.calls)
-    if unnamed:
+    strangers = _describe_strangers(traffic)
+    if strangers and verdict.outcome is not Outcome.SKEWED:
+        verdict = replace(verdict, outcome=Outcome.SKEWED, reason=strangers)
+    elif unnamed := count_unnamed(traffic.calls):
         verdict = replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=_describe_unnamed(unnamed))
         advice = name_advice(traffic)
     if traffic.observer is not None:
@@ -269,12 +304,15 @@ def conclude(
     return verdict
 
 
-def _require_names(traffic: Traffic) -> None:
-    """Raise if a call may have been answered by anybody: what the others show is not all.
+def _require_known(traffic: Traffic) -> None:
+    """Raise if a call was answered by a stranger, or may have been by anybody.
 
+    :raises AssertionError: with the strangers' names
     :raises InconclusiveError: with what to set
     """
     __tracebackhide__ = True
+    if strangers := _describe_strangers(traffic):
+        raise AssertionError(f"{traffic.strategy}: {strangers}")
     if unnamed := count_unnamed(traffic.calls):
         calls = len(traffic.calls)
         raise InconclusiveError(
@@ -283,6 +321,13 @@ def _require_names(traffic: Traffic) -> None:
             needed=calls,
             advice=name_advice(traffic),
         )
+
+
+def _describe_strangers(traffic: Traffic) -> str:
+    """Return which calls were answered by no pod of the traffic; empty if none were."""
+    known = {backend.uid for backend in traffic.backends}
+    strangers = {who: calls for who, calls in traffic.counts().items() if who not in known}
+    return describe_strangers(strangers, backends=len(known)) if strangers else ""
 
 
 def _describe_unnamed(calls: int) -> str:

@@ -164,10 +164,12 @@ class DriverRun:
             self.check()
 
     def check(self) -> None:
-        """Return if the run goes on, or has ended as it should.
+        """Return if the run goes on, or has ended as it should; it is waited for while it is lost.
 
         :raises DriverError: if it ended early
         """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._away, _AWAY_S)
         if self._finished and self._error:
             raise DriverError(f"driver at {self._address}: the run ended early: {self._why()}")
 

@@ -26,7 +26,13 @@ from pytest_grpclb.statistics.sizing import (
     detectable_skew_round_robin,
     round_robin_limit,
 )
-from pytest_grpclb.statistics.spread import chi_square, count_interval, judge_spread, plural
+from pytest_grpclb.statistics.spread import (
+    chi_square,
+    count_interval,
+    describe_strangers,
+    judge_spread,
+    plural,
+)
 
 __all__ = [
     "Answer",
@@ -44,6 +50,7 @@ __all__ = [
     "count_interval",
     "count_unnamed",
     "critical_count",
+    "describe_strangers",
     "detectable_skew",
     "detectable_skew_round_robin",
     "first_answers",

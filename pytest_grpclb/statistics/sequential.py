@@ -86,7 +86,8 @@ class EvenProof:
     most ``1 - power``. It can only show that there is none, never that there is one.
 
     Even traffic takes a fraction of the calls of a number fixed beforehand, for each call counts
-    for every backend: 3 to 5 times fewer where counts are as even as round robin makes them.
+    for every backend: half of them for two backends, and a quarter
+    for many, where counts are as even as round robin makes them.
 
     :source: Wald, Sequential Tests of Statistical Hypotheses, 1945, with Ville's inequality (1939)
         for the bound at every look; one ratio of likelihoods for each backend, hot and cold
@@ -96,19 +97,16 @@ class EvenProof:
         """Start without evidence.
 
         :param power: probability that a hot or cold backend is never taken for a fair one
-        :param skew: how many times its fair share a hot backend takes
-        :raises ValueError: if a rate is none, or no backend can be that hot
+        :param skew: how many times its fair share a hot backend takes; no more than all calls
+        :raises ValueError: if a rate is none
         """
         if not 0.0 < power < 1.0:
             raise ValueError(f"power: {power!r} is not between 0 and 1")
         share = fair_shares(backends, None)[0]
-        if not 1.0 < skew <= backends:
-            raise ValueError(
-                f"skew: {skew!r} is not above 1 and at most {backends}, what one of {backends} "
-                "backends can take"
-            )
+        if not skew > 1.0:
+            raise ValueError(f"skew: {skew!r} is no skew; it must be above 1")
         self._threshold = -math.log1p(-power)
-        self._hot = _steps(share, share * skew)
+        self._hot = _steps(share, min(1.0, share * skew))
         self._cold = _steps(share, share / skew)
         self._counts = [0] * backends
         self._lowest, self._at_lowest, self._highest = 0, backends, 0

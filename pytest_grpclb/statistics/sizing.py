@@ -1,9 +1,12 @@
 """How many calls a verdict needs, and what a given number of calls can find out.
 
 The convention throughout: one backend is *hot* when it takes ``skew`` times its fair share, each
-call independently. N calls suffice when the hot backend's own count alone gives it away with the
-wanted power, at N and at every larger number. (Counts are whole, so power rises in saw teeth: a
-number below the answer may suffice by luck, and no number above it fails.)
+call independently; it cannot take more than all calls, so a larger skew is taken for that. N calls
+suffice when the hot backend's own count alone gives it away with the wanted power, at N and at
+every larger number. (Counts are whole, so power rises in saw teeth: a number below the answer may
+suffice by luck, and no number above it fails.) So many calls find a backend that is as far below
+its fair share as a hot one is above it with at least that power, and one that takes no call for
+certain. One at 1/``skew`` of its share is nearer to it, and found less surely.
 """
 
 from __future__ import annotations
@@ -39,48 +42,43 @@ def calls_needed(
     skew: float,
     weights: Sequence[float] | None = None,
 ) -> int:
-    """Return how many calls the binomial test needs to find one hot backend.
+    """Return how many calls the binomial test needs to find one hot, cold or dead backend.
 
     :param backends: how many share the calls
     :param alpha: false-alarm rate of the whole test, over all backends and both tails
     :param power: probability that the hot backend is found
     :param skew: how many times its fair share the hot backend takes
     :param weights: each backend's share of the calls in proportion; without them all are equal
-    :raises ValueError: if no backend can be that hot, or a rate is none
+    :raises ValueError: if a rate is none, or the weights do not fit the backends
     :source: power of a binomial test, NIST/SEMATECH e-Handbook, section 7.2.4.2, with exact tails
     """
     _require_rates(alpha=alpha, power=power, skew=skew)
     shares = fair_shares(backends, weights)
-    # A share that the skew would lift above 1 cannot be that hot; what the others lack shows it.
-    can_be_hot = sorted({share for share in shares if 0.0 < share * skew <= 1.0})
-    if not can_be_hot:
-        raise ValueError(
-            f"skew: {skew!r} is more than any of {backends} backends can take; "
-            f"the limit is {1.0 / min(share for share in shares if share > 0.0):g}"
-        )
     tail = alpha / (2 * backends)
-    return max(_calls_for_share(share, tail, power, skew) for share in can_be_hot)
+    picked = sorted({share for share in shares if share > 0.0})
+    # A share that the skew would lift above 1 cannot be that hot; what the others lack shows it.
+    can_be_hot = [share for share in picked if share * skew <= 1.0] or picked[:1]
+    hot = max(_calls_for_share(share, tail, power, skew) for share in can_be_hot)
+    return max(hot, _calls_telling_of_death(picked[0], tail))
 
 
 def calls_needed_round_robin(backends: int, *, pickers: int, power: float, skew: float) -> int:
-    """Return how many calls the exact round-robin bound needs to find one hot backend.
+    """Return how many calls the exact round-robin bound needs to find one hot or dead backend.
 
     :param pickers: independent round-robin pickers, as in :func:`round_robin_limit`
-    :raises ValueError: if no backend can be that hot, or a rate is none
+    :raises ValueError: if a rate is none
     """
     _require_rates(alpha=0.5, power=power, skew=skew)
     fair_shares(backends, None)
-    if skew > backends:
-        raise ValueError(
-            f"skew: {skew!r} is more than any of {backends} backends can take; "
-            f"the limit is {backends}"
-        )
 
     def most_trials(count: int) -> int:
         # The inverse of _telling_count.
         return max(0, backends * count - pickers * (backends - 1) - 1)
 
-    return _first_sufficient(most_trials, skew / backends, power)
+    # Of so many calls one backend gets more than the bound allows beside one that gets none.
+    telling_of_death = round_robin_limit(pickers) * (backends - 1) + 1
+    hot = _first_sufficient(most_trials, min(1.0, skew / backends), power)
+    return max(hot, telling_of_death)
 
 
 def detectable_skew(
@@ -156,8 +154,9 @@ def fair_shares(backends: int, weights: Sequence[float] | None) -> list[float]:
         raise ValueError(f"weights: {list(weights)!r}; each must be a number of at least 0")
     if sum(weight > 0.0 for weight in weights) < 2:
         raise ValueError(f"weights: {list(weights)!r}; at least 2 must be above 0")
-    total = math.fsum(weights)
-    return [weight / total for weight in weights]
+    largest = max(weights)  # first, for the sum of them all may be too large for a float
+    total = math.fsum(weight / largest for weight in weights)
+    return [weight / largest / total for weight in weights]
 
 
 def _require_rates(*, alpha: float, power: float, skew: float) -> None:
@@ -166,6 +165,11 @@ def _require_rates(*, alpha: float, power: float, skew: float) -> None:
             raise ValueError(f"{name}: {rate!r} is not between 0 and 1")
     if not skew > 1.0:
         raise ValueError(f"skew: {skew!r} is no skew; it must be above 1")
+
+
+def _calls_telling_of_death(share: float, tail: float) -> int:
+    """Return the least number of calls of which a fair backend gets none with at most *tail*."""
+    return math.ceil(math.log(tail) / math.log1p(-share) - 1e-9)
 
 
 @lru_cache(maxsize=1024)

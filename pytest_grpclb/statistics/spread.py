@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.model import Alarm
 
-__all__ = ["chi_square", "count_interval", "judge_spread", "plural"]
+__all__ = ["chi_square", "count_interval", "describe_strangers", "judge_spread", "plural"]
 
 
 def judge_spread(
@@ -45,9 +45,9 @@ def judge_spread(
 
     The test follows the mechanism. Round robin whose pickers stood while calls were counted: the
     exact bound, which never gives a false alarm (unless pickers are so many that the bound needs
-    more calls than the test below). Connections: each is one pick, so that they are counted where
-    there are enough; where there are too few, calls can show a skew but nothing can show its
-    absence. Anything else: an exact binomial test per backend, Bonferroni-corrected.
+    more calls than the test below). Connections: each is one pick, so that they are counted; only
+    where they are fewer than the backends, calls can show the skew that this means. Anything else:
+    an exact binomial test per backend, Bonferroni-corrected.
 
     A skew is said at any number of calls, for the false-alarm rate holds at each; EVEN only where a
     hot backend would have been found with ``power``.
@@ -96,7 +96,9 @@ def judge_spread(
         judgement = _heed(alarm, judgement, sample)
     outcome, reason = judgement.outcome, judgement.reason
     if strangers:
-        outcome, reason = Outcome.SKEWED, _describe_strangers(strangers, sample)
+        outcome = Outcome.SKEWED
+        named = {sample.name(stranger): count for stranger, count in strangers.items()}
+        reason = describe_strangers(named, backends=len(backends), unit=unit)
     return Verdict(
         outcome=outcome,
         counts={**expected, **strangers},
@@ -142,6 +144,17 @@ def chi_square(counts: Mapping[str, int], *, min_expected: float = 5.0) -> float
             f"{min_expected:g}, so send more calls"
         )
     return sum((count - expected) ** 2 for count in counts.values()) / expected
+
+
+def describe_strangers(strangers: Mapping[str, int], *, backends: int, unit: str = "call") -> str:
+    """Return, for people, that others than the *backends* have answered.
+
+    :param strangers: calls answered, by who did
+    """
+    total = sum(strangers.values())
+    who = ", ".join(repr(stranger) for stranger in sorted(strangers))
+    verb = "was" if total == 1 else "were"
+    return f"{plural(total, unit)} {verb} answered by {who}, none of the {backends} backends"
 
 
 def plural(number: int, noun: str) -> str:
@@ -259,12 +272,12 @@ def _judge_connections(sample: _Sample, connections: Mapping[str, int]) -> _Judg
         unit="connection",
     )
     by_connections = _judge_binomial(picks)
-    if by_connections.outcome is not Outcome.INCONCLUSIVE:
-        return by_connections
-    by_calls = _judge_binomial(sample)
-    if by_calls.outcome is Outcome.SKEWED:
-        return by_calls
-    # Calls of one connection share its backend: however many, they are no evidence of an even pick.
+    if by_connections.outcome is Outcome.INCONCLUSIVE and picks.calls < len(sample.counts):
+        # Fewer connections than backends: no pick of theirs could give every backend its share. Of
+        # more, calls say nothing, for those of one connection share its backend.
+        by_calls = _judge_binomial(sample)
+        if by_calls.outcome is Outcome.SKEWED:
+            return by_calls
     return by_connections
 
 
@@ -322,16 +335,6 @@ def _describe_inside(sample: _Sample, tail: float, unit: str) -> str:
 
 def _verb(unit: str) -> str:
     return "answered" if unit == "call" else "was given"
-
-
-def _describe_strangers(strangers: Mapping[str, int], sample: _Sample) -> str:
-    total = sum(strangers.values())
-    who = ", ".join(repr(sample.name(stranger)) for stranger in sorted(strangers))
-    verb = "was" if total == 1 else "were"
-    return (
-        f"{plural(total, sample.unit)} {verb} answered by {who}, "
-        f"none of the {len(sample.counts)} backends"
-    )
 
 
 def _too_few(unit: str, seen: int, needed: int, found: float, sample: _Sample) -> str:

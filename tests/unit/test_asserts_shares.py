@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,11 +17,16 @@ from pytest_grpclb.asserts import (
     assert_weighted_spread,
 )
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import Alarm, Backend, Event, EventKind, Outcome
+from pytest_grpclb.model import Alarm, Backend, Event, EventKind, Mechanism, Outcome
 from pytest_grpclb.statistics import SkewAlarm
 
 from .made_traffic import Rows, made_traffic, pods
 from .test_asserts_spread import exactly, shuffled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_grpclb.model import Traffic
 
 # --- assert_weighted_spread and assert_share
 
@@ -141,6 +147,101 @@ def test_calls_to_a_standing_pod_are_counted_from_the_beginning() -> None:
     with pytest.raises(AssertionError, match=r"later than 0 s after traffic began, "):
         assert_no_calls_to(made_traffic("aabc"), "b")
     assert_no_calls_to(made_traffic("ab" * 20), "c")
+
+
+@pytest.mark.parametrize(("failed_at_s", "passes"), [(0.0099, True), (0.02, False)])
+def test_calls_that_failed_later_may_have_gone_to_it(*, failed_at_s: float, passes: bool) -> None:
+    """A pod that hangs and is still picked answers none of them."""
+    left = (*pods(2), replace(pods(3)[2], removed_at_s=0.01))
+    rows = Rows()
+    for call in range(100):
+        rows.answer("ab"[call % 2], at_s=0.001 * call)
+    rows.fail(4, "Deadline Exceeded", at_s=failed_at_s)
+    traffic = made_traffic(rows, backends=left)
+    if passes:
+        assert_no_calls_to(traffic, "pod-c")
+        return
+    told = (
+        "headless: 1 of 101 calls failed\n"
+        "DEADLINE_EXCEEDED x 1, +0.021 s\n"
+        "  the first one said: Deadline Exceeded\n"
+        "whether they were sent to pod-c is not known"
+    )
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_no_calls_to(traffic, "pod-c")
+
+
+def test_a_client_that_missed_a_scale_down_picks_among_all_that_it_knew() -> None:
+    removed = tuple(replace(each, removed_at_s=0.0) for each in pods(10)[2:])
+    traffic = made_traffic(["a", "b"] * 60, backends=(*pods(2), *removed))
+    told = (
+        "INCONCLUSIVE: 119 calls that went elsewhere do not prove that pod-c gets none: 132 are "
+        "needed where it may be one of 10; let the traffic run longer"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_no_calls_to(traffic, "pod-c")
+    assert_no_calls_to(made_traffic(["a", "b"] * 67, backends=traffic.backends), "pod-c")
+
+
+def test_each_channel_of_a_client_that_picks_must_have_missed_it() -> None:
+    rows = Rows()
+    for call in range(200):
+        rows.answer("ab"[call % 2], at_s=0.001 * call, channel=int(call % 10 == 9))
+    told = (
+        "INCONCLUSIVE: 20 calls that went elsewhere do not prove that pod-c gets none: 36 are "
+        "needed on each channel where it may be one of 3; let the traffic run longer"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_no_calls_to(made_traffic(rows, channels=2), "c")
+    # Before a proxy it is the proxy that picks.
+    assert_no_calls_to(made_traffic(rows, channels=2, pickers=1), "c")
+
+
+def test_through_a_cluster_ip_connections_are_what_proves_it() -> None:
+    rows = Rows()
+    for call in range(400):
+        rows.answer("ab"[call % 2], at_s=0.001 * call, channel=call % 40)
+    traffic = made_traffic(rows, channels=40, mechanism=Mechanism.CONNECTION)
+    assert_no_calls_to(traffic, "c")
+    told = (
+        "INCONCLUSIVE: 1 connection that went elsewhere does not prove that pod-c gets none: 35 "
+        "are needed where it may be one of 3; use more channels"
+    )
+    pinned = made_traffic(["a"] * 400, mechanism=Mechanism.CONNECTION)
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_no_calls_to(pinned, "c")
+    # Connections that stood before it was removed have not been made without it.
+    removed = (*pods(2), replace(pods(3)[2], removed_at_s=0.0))
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 0 connections that went"):
+        assert_no_calls_to(replace(traffic, backends=removed), "c")
+
+
+STRANGE = made_traffic(["a"] * 60 + ["zz"])
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        (assert_pinned, "1 call was answered by 'zz', none of"),
+        (lambda traffic: assert_no_calls_to(traffic, "c"), "1 call was answered by 'zz', none of"),
+        (lambda traffic: assert_share(traffic, "a", 0.99), "SKEWED: 1 call was answered by 'zz',"),
+    ],
+)
+def test_a_stranger_that_answers_is_named(check: Callable[[Traffic], None], told: str) -> None:
+    with pytest.raises(AssertionError) as raised:
+        check(STRANGE)
+    assert str(raised.value).startswith(f"headless: {told}")
+
+
+def test_calls_pinned_to_a_stranger_are_not_pinned_to_a_backend() -> None:
+    told = "headless: 300 calls were answered by 'zz', none of the 3 backends"
+    with pytest.raises(AssertionError, match=exactly(told)):
+        assert_pinned(made_traffic(["zz"] * 300))
+
+
+def test_a_share_is_of_somebody() -> None:
+    with pytest.raises(ValueError, match=r"^backend: none was given; name at least one pod$"):
+        assert_share(made_traffic("abc"), [], 0.5)
 
 
 # --- runs that ended early

@@ -170,8 +170,7 @@ def test_random_picks_are_proven_even_sooner_or_later(backends: int) -> None:
         (2, 1.0, 1.5, "power: 1.0 is not between 0 and 1"),
         (2, 0.0, 1.5, "power: 0.0 is not between 0 and 1"),
         (1, 0.9, 1.5, "backends: 1; a spread is over at least 2"),
-        (2, 0.9, 1.0, "skew: 1.0 is not above 1 and at most 2, what one of 2 backends can take"),
-        (3, 0.9, 3.5, "skew: 3.5 is not above 1 and at most 3, what one of 3 backends can take"),
+        (2, 0.9, 1.0, "skew: 1.0 is no skew; it must be above 1"),
     ],
 )
 def test_a_proof_of_what_cannot_be_is_refused(
@@ -199,3 +198,11 @@ def test_convergence_starts_with_the_last_row_of_passes() -> None:
 def test_evidence_that_just_reaches_the_threshold_is_enough() -> None:
     # The first call is predicted with 1/2 where 1/4 is fair: evidence 2, and 1/alpha is 2.
     assert SkewAlarm(2, alpha=0.5, weights=[1, 3]).observe(0)
+
+
+def test_a_skew_beyond_all_calls_is_taken_for_all_calls() -> None:
+    proof = EvenProof(2, power=0.999, skew=3.5)
+    proof.observe(0)
+    # A call to the other refutes that the first takes all; that it is no cold one takes more.
+    assert not proof.observe(1)
+    assert any(proof.observe(call % 2) for call in range(100))

@@ -10,9 +10,11 @@ from pytest_grpclb.statistics import (
     calls_needed,
     calls_needed_round_robin,
     calls_proving_absence,
+    count_interval,
     critical_count,
     detectable_skew,
     detectable_skew_round_robin,
+    lower_tail,
     round_robin_limit,
     upper_tail,
 )
@@ -74,9 +76,24 @@ def test_calls_needed_by_round_robin_is_where_power_holds_for_good(
     assert all(found(calls) >= power for calls in range(needed, 2 * needed))
 
 
-def test_two_calls_show_that_round_robin_over_two_backends_sends_all_to_one() -> None:
+def test_a_few_calls_show_that_round_robin_sends_all_to_one_or_none() -> None:
     assert calls_needed_round_robin(2, pickers=1, power=0.999, skew=2.0) == 2  # 2 - 0 > 1
-    assert calls_needed_round_robin(3, pickers=2, power=0.999, skew=3.0) == 3  # 3 - 0 > 2
+    # Three calls to one of three are 3 - 0 > 2; four to two of them, 2 - 0, the bound allows.
+    assert calls_needed_round_robin(3, pickers=2, power=0.999, skew=3.0) == 5
+
+
+@pytest.mark.parametrize("skew", [1.2, 1.5, 2.0, 2.5, 3.0, 5.0, 100.0])
+@pytest.mark.parametrize("backends", [2, 3, 4, 8, 20, 50])
+def test_so_many_calls_find_a_hot_a_cold_and_a_dead_backend(backends: int, skew: float) -> None:
+    """By exact tails of the one backend's own count; a cold one is as far below as a hot above."""
+    alpha, power = 1e-6, 0.999
+    calls = calls_needed(backends, alpha=alpha, power=power, skew=skew)
+    lowest, highest = count_interval(calls, 1.0 / backends, tail=alpha / (2 * backends))
+    hot = min(1.0, skew / backends)
+    cold = max(0.0, 2.0 - skew) / backends
+    assert upper_tail(highest + 1, calls, hot) >= power
+    assert lowest >= 1
+    assert lower_tail(lowest - 1, calls, cold) >= power
 
 
 def test_the_least_weighted_backend_decides_how_many_calls_are_needed() -> None:
@@ -150,12 +167,23 @@ def test_rates_that_are_none_are_refused() -> None:
         detectable_skew(10, 3, alpha=math.nan, power=0.9)
 
 
-def test_a_skew_that_no_backend_can_have_is_refused() -> None:
-    told = r"^skew: 4.0 is more than any of 3 backends can take; the limit is 3$"
-    with pytest.raises(ValueError, match=told):
-        calls_needed(3, alpha=1e-6, power=0.999, skew=4.0)
-    with pytest.raises(ValueError, match=told):
-        calls_needed_round_robin(3, pickers=1, power=0.999, skew=4.0)
+def test_a_backend_is_no_hotter_than_with_all_calls() -> None:
+    for backends in (2, 3, 10):
+        rates: dict[str, Any] = {"alpha": 1e-6, "power": 0.999}
+        most = calls_needed(backends, **rates, skew=float(backends))
+        assert calls_needed(backends, **rates, skew=backends + 2.5) == most
+    weights = [0.9, 0.1]
+    most = calls_needed(2, weights=weights, **rates, skew=10.0)
+    assert calls_needed(2, weights=weights, **rates, skew=11.0) == most
+    assert calls_needed_round_robin(
+        3, pickers=1, power=0.999, skew=4.0
+    ) == calls_needed_round_robin(3, pickers=1, power=0.999, skew=3.0)
+
+
+def test_weights_may_be_as_large_as_a_float_can_be() -> None:
+    rates: dict[str, Any] = {"alpha": 1e-6, "power": 0.999, "skew": 1.5}
+    huge = calls_needed(3, weights=[1.7e308, 1.7e308, 1.7e308], **rates)
+    assert huge == calls_needed(3, **rates)
 
 
 def test_weights_that_fit_no_backends_are_refused() -> None:
