@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.client_events import with_pods
 from pytest_grpclb.model import Traffic
+from pytest_grpclb.pickers import Company
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ class Freezer:
     timers: Timers
     watch: PodWatch
     picker: Picker
+    company: Company = field(default_factory=Company)
     observer: Callable[[Verdict], None] | None = None
 
     def traffic(
@@ -42,14 +44,19 @@ class Freezer:
         ended_at_s: float | None,
         alpha: float,
         channels: int,
+        alone: bool = True,
         **more: Any,
     ) -> Traffic:
         """Return the traffic so far.
 
         :param view: what the client's channels tell
+        :param alone: whether nobody else of the test sent calls meanwhile
         :param more: further fields of `Traffic`
         """
-        watch = self.watch
+        watch, pickers = self.watch, self.picker.pickers()
+        # Channels pick by themselves; a proxy's round goes round among all that use it.
+        in_rows = alone or pickers is None
+        rebuilds = self.picker.rebuilds(view, ended=ended_at_s is not None) if in_rows else None
         return Traffic(
             strategy=self.strategy.name,
             mechanism=self.strategy.mechanism,
@@ -63,8 +70,8 @@ class Freezer:
             started_at_s=started_at_s,
             ended_at_s=ended_at_s,
             channels=channels,
-            picker_rebuilds=self.picker.rebuilds(view, ended=ended_at_s is not None),
-            pickers=self.picker.pickers(),
+            picker_rebuilds=rebuilds,
+            pickers=pickers,
             connections=view.connections,
             resolved=tuple(dict.fromkeys(each.address for each in view.connections)),
             events=tuple(

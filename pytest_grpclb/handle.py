@@ -146,6 +146,7 @@ class Grpclb:
                 f"{self.strategy.name} has no ingress; mark the test "
                 '@pytest.mark.grpclb_only("ingress-nginx")'
             )
+        self._launcher.freezer.company.disturb()  # who asks for it is about to call it
         return self._ingress
 
     def component(self, name: str) -> Deployment:

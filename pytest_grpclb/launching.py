@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from itertools import chain
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from pytest_grpclb.errors import DriverError
 from pytest_grpclb.model import CallTemplate, Mechanism
@@ -15,11 +19,14 @@ if TYPE_CHECKING:
     from pytest_grpclb.calls import Resolver
     from pytest_grpclb.deployment import Deployment
     from pytest_grpclb.driver import DriverClient, DriverRun
+    from pytest_grpclb.driver.plan import Plan
     from pytest_grpclb.freezing import Freezer
     from pytest_grpclb.model import Backend, NamedCall, Traffic
+    from pytest_grpclb.pickers import Presence
 
 __all__ = ["Launcher", "given"]
 
+_LOG = logging.getLogger(__name__)
 _NOT_FOUND = "Domain name not found"
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
@@ -42,6 +49,8 @@ class Launcher:
         self.freezer, self.resolver = freezer, resolver
         self._deployment, self._driver = deployment, driver
         self._runs = 0
+        self._asked = False
+        self._presences: WeakKeyDictionary[DriverRun, Presence] = WeakKeyDictionary()
 
     def next_alpha(self) -> float:
         """Return the next run's share of the test's alpha: 1/2, 1/6, 1/12 and so on, 1 in all."""
@@ -71,7 +80,6 @@ class Launcher:
         """
         freezer, settings = self.freezer, self.freezer.settings
         template = self.resolver.template(call, calls=calls)
-        freezer.picker.settle(self._deployment.backends)
         from pytest_grpclb.driver.plan import Plan
 
         plan = Plan(
@@ -85,11 +93,46 @@ class Launcher:
             warm_up_backends=freezer.strategy.warm_up_backends(backends),
             report_interval_s=report_interval_s,
         )
+        presence = freezer.company.enter()
+        try:
+            freezer.picker.settle(self._deployment.backends)
+            self._wait_told()
+            run = self._begin(plan)
+        except BaseException:
+            presence.leave()
+            raise
+        presence.is_over = lambda: run.finished
+        self._presences[run] = presence
+        return run
+
+    def _wait_told(self) -> None:
+        """Wait until DNS tells a new client of the pods that are there now.
+
+        It answers out of its cache where somebody has asked before the last change, and whoever has
+        such an answer does not ask again before a connection of his ends.
+        """
+        changes = [
+            moment_s
+            for each in self.freezer.watch.backends()
+            for moment_s in (each.ready_at_s, each.removed_at_s)
+            if moment_s is not None
+        ]
+        told_at_s = max(changes, default=-math.inf) + self.freezer.timers.dns_ttl_s
+        if self._asked and (left_s := told_at_s - time.monotonic()) > 0.0:
+            _LOG.info("waiting %.1f s until DNS has forgotten the pods of before", left_s)
+            time.sleep(left_s)
+        self._asked = True
+
+    def _begin(self, plan: Plan) -> DriverRun:
+        """Return a run that has begun to count.
+
+        :raises DriverError: if it does not start, or no call is answered
+        """
         run = self._driver.start(plan)
         if run.warm_up_error and not any(run.warm_up_seen):
             run.cancel()
             raise DriverError(
-                f"no call to {freezer.target.address} was answered during warm-up; the last one "
+                f"no call to {plan.target.address} was answered during warm-up; the last one "
                 f"failed with {run.warm_up_error}; {_next_step(run.warm_up_error)}\n"
                 f"{self._deployment.describe()}"
             )
@@ -110,6 +153,7 @@ class Launcher:
             ended_at_s=ended_at_s,
             alpha=alpha,
             channels=self.freezer.settings.channels if channels is None else channels,
+            alone=self._presences[run].alone,
             failures=run.failures(),
             attribution=attribution,
             attribution_tried=tried,

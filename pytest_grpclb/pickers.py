@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.model import Backend
     from pytest_grpclb.sidecar import Sidecar
 
-__all__ = ["ClientPicks", "IngressPicks", "Picker", "SidecarPicks"]
+__all__ = ["ClientPicks", "Company", "IngressPicks", "Picker", "Presence", "SidecarPicks"]
 
 _SIDECAR_S = 5.0
 """As long as a channel's warm-up may take: by then a sidecar knows every pod."""
@@ -20,6 +22,52 @@ _LOGGED_S = 2.0
 """A sidecar writes its log ten times a second."""
 _FOLLOWING_S = 5.0
 """An ingress follows its endpoints within a second; what takes longer the run itself will show."""
+
+
+def _not_yet() -> bool:
+    return False
+
+
+@dataclass(eq=False)
+class Presence:
+    """A run, or a channel, for as long as it may send calls."""
+
+    is_over: Callable[[], bool] = _not_yet
+    alone: bool = True
+    """Whether nobody else of this test has sent calls meanwhile."""
+
+    def leave(self) -> None:
+        """Say that no more calls will be sent."""
+        self.is_over = lambda: True
+
+
+@dataclass(eq=False)
+class Company:
+    """Who sends calls at the same time as who else.
+
+    A proxy's round robin goes round among all of them: what one of them gets is no row of picks.
+    """
+
+    _present: list[Presence] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def enter(self) -> Presence:
+        """Return the presence of somebody new, who is not alone if others are still there."""
+        with self._lock:
+            self._disturb()
+            entered = Presence(alone=not self._present)
+            self._present.append(entered)
+        return entered
+
+    def disturb(self) -> None:
+        """Say that somebody may send calls for a moment."""
+        with self._lock:
+            self._disturb()
+
+    def _disturb(self) -> None:
+        self._present = [each for each in self._present if not each.is_over()]
+        for each in self._present:
+            each.alone = False
 
 
 class Picker(Protocol):
@@ -67,19 +115,21 @@ class ClientPicks:
 class SidecarPicks:
     """An Envoy beside the client picks."""
 
-    def __init__(self, sidecar: Sidecar, *, port: int) -> None:
+    def __init__(self, sidecar: Sidecar, *, port: int, dns_cache_s: float = 0.0) -> None:
         """Ask *sidecar*.
 
         :param port: where the backends listen
+        :param dns_cache_s: for so long it may be told of backends of before
         """
         self._sidecar, self._port = sidecar, port
+        self._patience_s = _SIDECAR_S + dns_cache_s
         self._shifts: int | None = None
         self._workers: int | None = None
 
     def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
         """Wait until the backends are its hosts."""
         wanted = {f"{each.address}:{self._port}" for each in backends()}
-        self._sidecar.wait_hosts(wanted, _SIDECAR_S)
+        self._sidecar.wait_hosts(wanted, self._patience_s)
         self._shifts = self._sidecar.shifts()
 
     def pickers(self) -> int | None:

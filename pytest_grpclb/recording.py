@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import grpc
 
@@ -15,6 +15,7 @@ from pytest_grpclb._pb import driver_pb2 as pb
 from pytest_grpclb.driver.plan import Plan
 from pytest_grpclb.driver.told import ClientView, Told
 from pytest_grpclb.errors import ChannelError
+from pytest_grpclb.pickers import Presence
 from pytest_grpclb.programs import channels
 from pytest_grpclb.programs.attribution import Attributor, last_of, ways_of
 from pytest_grpclb.programs.columns import Recorder
@@ -47,6 +48,7 @@ class Recording:
     numbers: Any = field(default_factory=itertools.count)
     pending: set[Any] = field(default_factory=set)
     attributed: tuple[str, tuple[str, ...]] = ("", ())
+    presence: Presence = field(default_factory=Presence)
 
     def record(
         self, sequence: int, sent_s: float, code: Any, details: str, backend: str | None
@@ -114,6 +116,7 @@ class ChannelMaker:
         recording.started_at_s = time.monotonic()
         made = _RecordedChannel(opened, recording)
         self._made[made] = (recording, [])
+        finalize(made, recording.presence.leave)
         return made
 
     def aio_channel(self, call: CallTemplate, *, alpha: float) -> Any:
@@ -124,6 +127,7 @@ class ChannelMaker:
         _wait_connected(opened)
         recording.started_at_s = time.monotonic()
         self._made[opened.channel] = (recording, [])
+        finalize(opened.channel, recording.presence.leave)
         return opened.channel
 
     def recorded(self, channel: Any) -> Traffic:
@@ -146,6 +150,7 @@ class ChannelMaker:
             ended_at_s=time.monotonic(),
             alpha=recording.alpha,
             channels=1,
+            alone=recording.presence.alone,
             failures=told.failures(),
             attribution=way,
             attribution_tried=tried,
@@ -161,7 +166,10 @@ class ChannelMaker:
         pods = tuple(itertools.chain.from_iterable(each.addresses for each in self._backends()))
         plan = Plan(target=replace(target, address=address), call=call, pods=pods)
         return Recording(
-            plan=plan.message().plan, alpha=alpha, allowed=frozenset(call.allowed_status)
+            plan=plan.message().plan,
+            alpha=alpha,
+            allowed=frozenset(call.allowed_status),
+            presence=self._freezer.company.enter(),
         )
 
 
@@ -183,7 +191,7 @@ class _RecordedChannel(grpc.Channel):  # type: ignore[misc]
     """A blocking channel whose unary calls are recorded; streams pass as they are."""
 
     def __init__(self, opened: channels.Opened, recording: Recording) -> None:
-        self._channel = opened.channel
+        self._channel, self._presence = opened.channel, recording.presence
         self._calls = _BlockingCalls(opened, recording)
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
@@ -206,6 +214,7 @@ class _RecordedChannel(grpc.Channel):  # type: ignore[misc]
 
     def close(self) -> None:
         self._channel.close()
+        self._presence.leave()
 
     def __enter__(self) -> Self:
         return self

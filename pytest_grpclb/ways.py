@@ -69,7 +69,9 @@ def way_inside(
     return Way(
         target=target,
         driver_address=stack.enter_context(reached),
-        picker=ClientPicks() if sidecar is None else SidecarPicks(sidecar, port=service.port),
+        picker=ClientPicks()
+        if sidecar is None
+        else SidecarPicks(sidecar, port=service.port, dns_cache_s=cluster.dns_cache_s),
         explain=functools.partial(why_lost, client.watch, pod),
         has_ended=functools.partial(has_ended, client.watch, pod),
     )

@@ -1,0 +1,34 @@
+"""Who sends calls at the same time as who else."""
+
+from __future__ import annotations
+
+from pytest_grpclb.pickers import Company
+
+
+def test_whoever_comes_while_others_are_there_is_not_alone_and_nor_are_they() -> None:
+    company = Company()
+    first = company.enter()
+    assert first.alone
+    second = company.enter()
+    assert not first.alone
+    assert not second.alone
+
+
+def test_whoever_comes_after_the_others_have_left_is_alone() -> None:
+    company = Company()
+    gone, over = company.enter(), company.enter()
+    gone.leave()
+    over.is_over = lambda: True
+    assert company.enter().alone
+
+
+def test_a_disturbance_is_company_for_those_who_are_there() -> None:
+    company = Company()
+    before, there = company.enter(), None
+    before.leave()
+    there = company.enter()
+    company.disturb()
+    assert before.alone
+    assert not there.alone
+    there.leave()
+    assert company.enter().alone
