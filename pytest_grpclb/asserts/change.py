@@ -1,11 +1,11 @@
-"""What the calls of a run say of the last change of the pods.
+"""What the calls of a run say of the changes of the pods.
 
 The protocol is fixed before any count is looked at. The strategy's timers give a deadline. By then
-each new pod must be called on every channel, and no removed pod may be called any more. From the
-moment on at which this has come true, calls are counted, and as soon as they suffice the spread
-over the pods is judged. If it is skewed and the deadline had not passed at that moment, the calls
-sent after the deadline are counted and judged instead, and that is final. The two looks share the
-power of the verdict.
+each new pod must be called on every channel, and no removed pod may be called any more: those of
+earlier changes by deadlines of their own. From the moment on at which all this has come true, calls
+are counted, and as soon as they suffice the spread over the pods is judged. If it is skewed and the
+deadline had not passed at that moment, the calls sent after the deadline are counted and judged
+instead, and that is final. The two looks share the power of the verdict.
 """
 
 from __future__ import annotations
@@ -50,14 +50,20 @@ def rebalance_deadline_s(timers: Timers, *, slack_s: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """The last change of the pods, and which pods it concerns."""
+    """The last change of the pods while traffic ran, those before it, and whom they concern."""
 
     at_s: float
+    since_s: float
+    """When the first one was."""
     number: int
-    """1 for the first change while traffic ran."""
+    """1 for the first change."""
     current: tuple[Backend, ...]
     new: tuple[Backend, ...]
+    """Those of `current` that came by any of the changes."""
     removed: tuple[Backend, ...]
+    """Those that went by any of them."""
+    by_s: dict[str, float]
+    """When the change was by which a new pod came, by its UID."""
 
     @classmethod
     def last_of(cls, traffic: Traffic) -> Change:
@@ -66,12 +72,13 @@ class Change:
         # A change may be none of who serves: scaling down may take a pod that did not.
         last_s = max((at_s for at_s in moved if changes and at_s >= changes[0]), default=-math.inf)
         at_s = max((at_s for at_s in changes if at_s <= last_s), default=math.inf)
+        since_s = min(changes, default=math.inf)
         current = tuple(each for each in traffic.backends if each.removed_at_s is None)
-        new = tuple(each for each in current if _changed_at_s(each) >= at_s)
+        new = tuple(each for each in current if _changed_at_s(each) >= since_s)
         removed = tuple(
             each
             for each in traffic.backends
-            if each.removed_at_s is not None and each.removed_at_s >= at_s
+            if each.removed_at_s is not None and each.removed_at_s >= since_s
         )
         if not new and not removed:
             raise ValueError(
@@ -80,11 +87,22 @@ class Change:
             )
         if not current:
             raise ValueError("traffic: no pod is left to move to; scale to at least 1")
-        return cls(at_s=at_s, number=len(changes), current=current, new=new, removed=removed)
+        return cls(
+            at_s=at_s,
+            since_s=since_s,
+            number=len(changes),
+            current=current,
+            new=new,
+            removed=removed,
+            by_s={
+                each.uid: max(at_s for at_s in changes if at_s <= _changed_at_s(each))
+                for each in new
+            },
+        )
 
 
 class Look:
-    """What the calls up to some moment say of the last change."""
+    """What the calls up to some moment say of the changes."""
 
     def __init__(
         self,
@@ -115,7 +133,7 @@ class Look:
             (
                 answer
                 for answer in answers(traffic.calls)
-                if answer.sent_s >= change.at_s and answer.sequence < reported
+                if answer.sent_s >= change.since_s and answer.sequence < reported
             ),
             key=lambda answer: answer.sent_s,
         )
@@ -125,7 +143,9 @@ class Look:
         for answer in self.calls:
             picker = answer.channel % self.pickers
             self.sent_s[picker].append(answer.sent_s)
-            self.first.setdefault((picker, answer.backend), answer)
+            # Of a pod that was there before and came back, calls of before are none of the new one.
+            if answer.sent_s >= change.by_s.get(answer.backend, change.since_s):
+                self.first.setdefault((picker, answer.backend), answer)
             self.last[picker, answer.backend] = answer
 
     # --- what has come true
@@ -233,6 +253,18 @@ class Look:
 
     # --- how that is found out
 
+    @cached_property
+    def window(self) -> tuple[int, int, int]:
+        """Calls of a window, and the least and the most of them that a pod may have.
+
+        Just the calls in which a pod that gets none stands out, at the rate that is left for either
+        tail of each pod.
+        """
+        pods = len(self.change.current)
+        tail = self.alpha / (2 * pods)
+        size = calls_proving_absence(pods, alpha=tail)
+        return (size, *count_interval(size, 1.0 / pods, tail=tail))
+
     def _since(self, since_s: float) -> list[Answer]:
         start = bisect_right(self.calls, since_s, key=lambda answer: answer.sent_s)
         return self.calls[start:]
@@ -254,17 +286,12 @@ class Look:
         return max(0.0, max(sent_s, default=-math.inf) - _changed_at_s(backend))
 
     def _converged_at_s(self) -> float:
-        """Return the start of the first window after which every one was even.
-
-        A window has just the calls in which a pod that gets none stands out.
-        """
+        """Return the start of the first window after which every one was even."""
         assert self.settled_at_s is not None
         pods = len(self.change.current)
         if pods == 1:
             return self.settled_at_s
-        tail = self.alpha / (2 * pods)
-        size = calls_proving_absence(pods, alpha=tail)
-        lowest, highest = count_interval(size, 1.0 / pods, tail=tail)
+        size, lowest, highest = self.window
         even, starts = [], range(0, len(self.calls) - size + 1, size)
         for start in starts:
             counts = Counter(answer.backend for answer in self.calls[start : start + size])
