@@ -53,6 +53,7 @@ __all__ = [
 
 pytest.register_assert_rewrite("pytest_grpclb.asserts", "pytest_grpclb.conformance")
 
+_PROFILES = "grpclb-"
 _NOTES_OF_WORKER = "grpclb_notes"
 _SELECTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
@@ -66,6 +67,13 @@ _MARKERS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     add_options(parser)
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Register the profiles of Hypothesis where one is asked for, before its plugin loads it."""
+    profile = getattr(early_config.known_args_namespace, "hypothesis_profile", None) or ""
+    if profile.startswith(_PROFILES):
+        import pytest_grpclb.stateful  # noqa: F401
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pytest_grpclb.driver import DriverRun
-    from pytest_grpclb.model import CallTemplate, Traffic
+    from pytest_grpclb.model import CallTemplate, Event, Traffic
 
 __all__ = ["RunningTraffic", "SkewWatch", "end_when_skewed", "stream_of"]
 
@@ -63,6 +63,14 @@ class RunningTraffic:
         """
         self._run.check()
         return self._freeze(self._run, self._ended_at_s)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All that happened so far to pods, endpoints, addresses and connections, in order.
+
+        :raises DriverError: as `snapshot`
+        """
+        return self.snapshot().events
 
     def wait(self, timeout_s: float) -> None:
         """Return when there is more to see, or *timeout_s* has passed.

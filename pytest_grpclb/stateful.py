@@ -6,8 +6,9 @@ Build it in a test, over the ``grpclb`` fixture, and run it:
 ...     load_balancing_machine(grpclb).run()
 
 The class may be extended by rules and invariants of one's own. Two profiles of Hypothesis are
-registered, and none is loaded: ``grpclb-embedded`` (25 examples of 15 steps) and ``grpclb-kind``
-(5 of 8, without shrinking: an example takes long there).
+registered, and none is loaded: ``grpclb-embedded`` (25 examples of 15 steps), which is used where
+nothing else is said, and ``grpclb-kind`` (5 of 8, without shrinking: an example takes long there),
+for ``pytest --hypothesis-profile=grpclb-kind``.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
     grpclb: ClassVar[Grpclb]
     rate: ClassVar[float] = 1000.0
     max_replicas: ClassVar[int] = 5
+    slack_s: ClassVar[float] = SLACK_S
     _failures: ClassVar[list[AssertionError]] = []
 
     def __init__(self) -> None:
@@ -93,11 +95,14 @@ class LoadBalancingMachine(RuleBasedStateMachine):
     def run(cls, settings: hypothesis_settings | None = None) -> None:
         """Run the machine.
 
-        :param settings: Hypothesis's; the profile ``grpclb-embedded`` if not given
+        :param settings: Hypothesis's; if not given the profile ``grpclb-kind`` if that is loaded,
+            else ``grpclb-embedded``
         :raises AssertionError: if an invariant does not hold, with the steps that lead there; if it
             held when they were taken again, as that it did not once
         """
-        chosen = settings or hypothesis_settings.get_profile("grpclb-embedded")
+        on_kind = hypothesis_settings.get_profile("grpclb-kind")
+        loaded = on_kind if hypothesis_settings.default is on_kind else None
+        chosen = settings or loaded or hypothesis_settings.get_profile("grpclb-embedded")
         cls._failures = []
         try:
             run_state_machine_as_test(cls, settings=chosen)
@@ -158,7 +163,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
         if self._traffic is None or self._ready() == self._judged:
             return
         with self._judging():
-            assert_rebalanced(self._traffic, slack_s=SLACK_S, excuse_aged=True)
+            assert_rebalanced(self._traffic, slack_s=self.slack_s, excuse_aged=True)
         self._judged = self._ready()
 
     # --- what must hold
@@ -172,7 +177,8 @@ class LoadBalancingMachine(RuleBasedStateMachine):
     def _check(self, traffic: Traffic) -> None:
         assert traffic.timers is not None
         excused = excused_failures(traffic, kill_window_of(traffic.timers), aged=True)
-        told = describe_failed_calls(traffic, excused=excused) or misdirected_calls(traffic)
+        told = describe_failed_calls(traffic, excused=excused)
+        told = told or misdirected_calls(traffic, slack_s=self.slack_s)
         if traffic.ended_at_s is not None:
             told = told or lost_calls(traffic)
         if told:
@@ -211,7 +217,7 @@ class LoadBalancingMachine(RuleBasedStateMachine):
 
 
 def load_balancing_machine(
-    grpclb: Grpclb, *, max_replicas: int = 5, rate: float = 1000.0
+    grpclb: Grpclb, *, max_replicas: int = 5, rate: float = 1000.0, slack_s: float = SLACK_S
 ) -> type[LoadBalancingMachine]:
     """Return a state machine over what the fixture has set up.
 
@@ -220,27 +226,38 @@ def load_balancing_machine(
 
     :param max_replicas: most pods to scale to
     :param rate: calls a second
-    :raises ValueError: if there is less than one pod to scale to, or no call to send
+    :param slack_s: seconds that a busy machine may add to the strategy's timers, and by which the
+        test process may learn of a pod later than the client
+    :raises ValueError: if there is less than one pod to scale to, no call to send, or no time
     """
     if max_replicas < 1:
         raise ValueError(f"max_replicas must be 1 or more, got {max_replicas!r}")
     if not (rate > 0 and math.isfinite(rate)):
         raise ValueError(f"rate must be above 0 calls per second, got {rate!r}")
-    namespace: dict[str, Any] = {"grpclb": grpclb, "max_replicas": max_replicas, "rate": rate}
+    if not (slack_s >= 0 and math.isfinite(slack_s)):
+        raise ValueError(f"slack_s must be 0 or more, got {slack_s!r}")
+    namespace: dict[str, Any] = {
+        "grpclb": grpclb,
+        "max_replicas": max_replicas,
+        "rate": rate,
+        "slack_s": slack_s,
+    }
     return type("LoadBalancing", (LoadBalancingMachine,), namespace)
 
 
-def misdirected_calls(traffic: Traffic) -> str:
+def misdirected_calls(traffic: Traffic, *, slack_s: float = SLACK_S) -> str:
     """Tell of a call that was answered by a pod that was not ready; empty if there is none.
 
     A pod may be called for as long after its removal as the strategy's timers give the client.
+
+    :param slack_s: added to that, and how much later than the client one may learn of a pod here
     """
     assert traffic.timers is not None
-    deadline_s = rebalance_deadline_s(traffic.timers, slack_s=SLACK_S)
+    deadline_s = rebalance_deadline_s(traffic.timers, slack_s=slack_s)
     windows = ready_windows(traffic)
     for answer in answers(traffic.calls):
         if not any(
-            answer.done_s >= since_s - SLACK_S and answer.sent_s <= until_s + deadline_s
+            answer.done_s >= since_s - slack_s and answer.sent_s <= until_s + deadline_s
             for since_s, until_s in windows.get(answer.backend, ())
         ):
             at_s = answer.sent_s - traffic.started_at_s

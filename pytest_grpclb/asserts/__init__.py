@@ -10,7 +10,8 @@ from pytest_grpclb.asserts.ingress import (
     assert_redirects_to_https,
     assert_tls_terminated,
 )
-from pytest_grpclb.asserts.rebalance import LiveTraffic, assert_rebalanced
+from pytest_grpclb.asserts.live import LiveTraffic
+from pytest_grpclb.asserts.rebalance import assert_rebalanced
 from pytest_grpclb.asserts.spread import (
     assert_even_spread,
     assert_no_calls_to,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.asserts.live import finished
 from pytest_grpclb.model import EventKind
 from pytest_grpclb.report import failed_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from pytest_grpclb.asserts.live import LiveTraffic
     from pytest_grpclb.model import Calls, Timers, Traffic
 
 __all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures", "kill_window_of"]
@@ -36,13 +38,14 @@ _KILL_S = 1.0
 """A killed pod's host still answers, so that clients notice the broken connection at once."""
 
 
-def assert_no_failed_calls(traffic: Traffic) -> None:
+def assert_no_failed_calls(source: Traffic | LiveTraffic) -> None:
     """Check that every call was answered with OK, or another status that its test allows.
 
+    :param source: traffic of a run that has ended
     :raises AssertionError: if one was not; with status codes, moments and what the first ones said
     """
     __tracebackhide__ = True
-    if told := describe_failed_calls(traffic):
+    if told := describe_failed_calls(finished(source)):
         raise AssertionError(told)
 
 

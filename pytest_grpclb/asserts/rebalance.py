@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.change import Look
 from pytest_grpclb.model import Rebalance, Traffic
@@ -12,7 +12,9 @@ from pytest_grpclb.model import Rebalance, Traffic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LiveTraffic", "assert_rebalanced"]
+    from pytest_grpclb.asserts.live import LiveTraffic
+
+__all__ = ["assert_rebalanced"]
 
 SLACK_S = 1.0
 """What a busy CI machine may add to the timers: scheduling, and the report of what happened."""
@@ -23,19 +25,6 @@ SILENCE_S = 15.0
 SHORTEST_PAUSE_S = 0.05
 PAUSES_PER_LOOK = 4
 """A look takes time in proportion to the calls so far; at most a fifth of a core goes into it."""
-
-
-class LiveTraffic(Protocol):
-    """Calls that are still being sent."""
-
-    def snapshot(self) -> Traffic:
-        """Return the calls so far, and all that happened meanwhile."""
-
-    def wait(self, timeout_s: float) -> None:
-        """Return when there is more to see, or *timeout_s* has passed."""
-
-    def now_s(self) -> float:
-        """Return the moment, on the clock of the traffic."""
 
 
 def assert_rebalanced(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.failures import describe_failed_calls, failed_sequences
+from pytest_grpclb.asserts.live import finished
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import EventKind, Mechanism, Outcome
 from pytest_grpclb.report import format_failure, format_verdict_line, name_advice, timeline
@@ -27,6 +28,7 @@ from pytest_grpclb.statistics import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from pytest_grpclb.asserts.live import LiveTraffic
     from pytest_grpclb.model import Backend, Traffic, Verdict
     from pytest_grpclb.statistics import Answer
 
@@ -45,15 +47,17 @@ __all__ = [
 AGE_JITTER = 0.1
 
 
-def assert_even_spread(traffic: Traffic) -> Verdict:
+def assert_even_spread(source: Traffic | LiveTraffic) -> Verdict:
     """Check that the calls spread evenly over the backends that were ready throughout.
 
+    :param source: traffic of a run that has ended
     :return: the verdict, which is EVEN
     :raises AssertionError: if the spread is SKEWED, or a call failed
     :raises InconclusiveError: if the calls are too few to tell
     :raises ValueError: if fewer than two backends were ready throughout
     """
     __tracebackhide__ = True
+    traffic = finished(source)
     standing = _standing(traffic)
     if len(standing) < 2:
         raise ValueError(
@@ -84,9 +88,10 @@ def assert_even_spread(traffic: Traffic) -> Verdict:
     return conclude(traffic, verdict)
 
 
-def assert_weighted_spread(traffic: Traffic, weights: Mapping[str, float]) -> Verdict:
+def assert_weighted_spread(source: Traffic | LiveTraffic, weights: Mapping[str, float]) -> Verdict:
     """Check that the calls spread over the backends in proportion to *weights*.
 
+    :param source: traffic of a run that has ended
     :param weights: by pod name or UID; every backend that was ready throughout has one
     :return: the verdict, which is EVEN: every backend got what its weight allows
     :raises AssertionError: if the spread is SKEWED, or a call failed
@@ -94,6 +99,7 @@ def assert_weighted_spread(traffic: Traffic, weights: Mapping[str, float]) -> Ve
     :raises ValueError: if a weight is missing, unknown, or no weight
     """
     __tracebackhide__ = True
+    traffic = finished(source)
     standing = _standing(traffic)
     by_uid = {_find(traffic, key).uid: weight for key, weight in weights.items()}
     missing = [backend.name for backend in standing if backend.uid not in by_uid]
@@ -113,9 +119,12 @@ def assert_weighted_spread(traffic: Traffic, weights: Mapping[str, float]) -> Ve
     return conclude(traffic, _unless_cut_short(traffic, verdict))
 
 
-def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float) -> Verdict:
+def assert_share(
+    source: Traffic | LiveTraffic, backend: str | Iterable[str], fraction: float
+) -> Verdict:
     """Check that one backend, or a group of them such as a canary's, got *fraction* of all calls.
 
+    :param source: traffic of a run that has ended
     :param backend: a pod's name or UID, or several
     :param fraction: in 0 to 1, both excluded
     :return: the verdict, on the group and all others (K is 2), with the counts of each backend
@@ -124,6 +133,7 @@ def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float
     :raises ValueError: if there is no such backend, or the fraction is none
     """
     __tracebackhide__ = True
+    traffic = finished(source)
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction: {fraction!r} is not between 0 and 1")
     keys = [backend] if isinstance(backend, str) else list(backend)
@@ -158,18 +168,20 @@ def assert_share(traffic: Traffic, backend: str | Iterable[str], fraction: float
     return conclude(traffic, _unless_cut_short(traffic, verdict))
 
 
-def assert_pinned(traffic: Traffic) -> None:
+def assert_pinned(source: Traffic | LiveTraffic) -> None:
     """Check that every connection's calls went to one backend, as through a ClusterIP.
 
     A channel may change its backend when its connection is replaced: as often as the servers' max
     connection age and the removal of pods explain, and no oftener.
 
+    :param source: traffic of a run that has ended
     :raises AssertionError: if a channel's calls went to several backends, or a call failed
     :raises InconclusiveError: if the calls are so few that an even spread might look the same, or
         do not say who answered
     :raises ValueError: if there were fewer than two backends
     """
     __tracebackhide__ = True
+    traffic = finished(source)
     if told := describe_failed_calls(traffic):
         raise AssertionError(told)
     backends = len(traffic.backends)
@@ -207,12 +219,15 @@ def assert_pinned(traffic: Traffic) -> None:
         )
 
 
-def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) -> None:
+def assert_no_calls_to(
+    source: Traffic | LiveTraffic, backend: str, *, after_s: float = 0.0
+) -> None:
     """Check that a backend gets no calls any more, by enough calls that all went elsewhere.
 
     Whoever picks must have picked often enough: each channel of a client that picks itself, all of
     them together before a proxy. Through a ClusterIP a connection is one pick, whatever its calls.
 
+    :param source: traffic of a run that has ended
     :param backend: a pod's name or UID
     :param after_s: seconds that calls may still reach it, counted from the removal of its endpoint;
         from the beginning of the traffic, if it was not removed
@@ -222,6 +237,7 @@ def assert_no_calls_to(traffic: Traffic, backend: str, *, after_s: float = 0.0) 
     :raises ValueError: if there is no such backend
     """
     __tracebackhide__ = True
+    traffic = finished(source)
     found = _find(traffic, backend)
     origin_s = traffic.started_at_s if found.removed_at_s is None else found.removed_at_s
     later = [answer for answer in answers(traffic.calls) if answer.sent_s > origin_s + after_s]

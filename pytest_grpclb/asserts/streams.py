@@ -19,7 +19,7 @@ from pytest_grpclb.statistics import judge_spread, plural
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_grpclb.asserts.rebalance import LiveTraffic
+    from pytest_grpclb.asserts.live import LiveTraffic
     from pytest_grpclb.model import Stream, Verdict
 
 __all__ = ["assert_even_streams", "assert_streams_stay"]

@@ -244,6 +244,47 @@ def test_a_share_is_of_somebody() -> None:
         assert_share(made_traffic("abc"), [], 0.5)
 
 
+# --- traffic that is still being sent
+
+
+class Running:
+    """What ``with grpclb.traffic() as traffic:`` gives, at some moment."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+
+    def snapshot(self) -> Traffic:
+        return self._traffic
+
+    def wait(self, _timeout_s: float) -> None:
+        raise AssertionError
+
+    def now_s(self) -> float:
+        raise AssertionError
+
+
+EVEN = made_traffic(["a", "b", "c"] * 300)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        assert_even_spread,
+        assert_no_failed_calls,
+        lambda traffic: assert_share(traffic, "a", 1 / 3),
+        lambda traffic: assert_weighted_spread(traffic, {"a": 1, "b": 1, "c": 1}),
+    ],
+)
+def test_traffic_is_judged_when_it_has_ended(check: Callable[[Running], None]) -> None:
+    check(Running(EVEN))
+    told = (
+        "traffic: it is still being sent; write this assertion after the `with` block, or end the "
+        "traffic by `traffic.stop()`"
+    )
+    with pytest.raises(ValueError, match=exactly(told)):
+        check(Running(replace(EVEN, ended_at_s=None)))
+
+
 # --- runs that ended early
 
 PINNED = made_traffic("a" * 27, alarm=Alarm(alpha=5e-7, raised_after=19), alpha=5e-7)

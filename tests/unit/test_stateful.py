@@ -225,11 +225,21 @@ def test_profiles_are_registered_and_none_is_loaded() -> None:
         ({"max_replicas": 0}, "max_replicas must be 1 or more, got 0"),
         ({"rate": 0}, "rate must be above 0 calls per second, got 0"),
         ({"rate": float("nan")}, "rate must be above 0 calls per second, got nan"),
+        ({"slack_s": -0.5}, "slack_s must be 0 or more, got -0.5"),
+        ({"slack_s": float("inf")}, "slack_s must be 0 or more, got inf"),
     ],
 )
 def test_bounds_that_cannot_be_used(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         load_balancing_machine(cast("Grpclb", Simulated()), **arguments)
+
+
+def test_a_slower_machine_is_given_more_slack() -> None:
+    machine = load_balancing_machine(cast("Grpclb", Simulated()), slack_s=7.5)
+    assert machine.slack_s == 7.5
+    for at_s in (3.7, 7.9):
+        assert misdirected_calls(called("c", at_s))
+        assert misdirected_calls(called("c", at_s), slack_s=2.0) == ""
 
 
 # --- what is looked at after every step

@@ -1,0 +1,38 @@
+"""Traffic that may still be sent, and what of it may be judged."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pytest_grpclb.model import Traffic
+
+__all__ = ["LiveTraffic", "finished"]
+
+
+class LiveTraffic(Protocol):
+    """Calls that are being sent, or were."""
+
+    def snapshot(self) -> Traffic:
+        """Return the calls so far, and all that happened meanwhile."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when there is more to see, or *timeout_s* has passed."""
+
+    def now_s(self) -> float:
+        """Return the moment, on the clock of the traffic."""
+
+
+def finished(source: Traffic | LiveTraffic) -> Traffic:
+    """Return the calls of a run that has ended.
+
+    :raises ValueError: if it goes on: of calls that are under way only the quick ones are known
+    """
+    if isinstance(source, Traffic):
+        return source
+    traffic = source.snapshot()
+    if traffic.ended_at_s is None:
+        raise ValueError(
+            "traffic: it is still being sent; write this assertion after the `with` block, or end "
+            "the traffic by `traffic.stop()`"
+        )
+    return traffic
