@@ -82,21 +82,23 @@ class Launcher:
         template = self.resolver.template(call, calls=calls)
         from pytest_grpclb.driver.plan import Plan
 
-        plan = Plan(
-            target=freezer.target,
-            call=template,
-            pods=tuple(chain.from_iterable(each.addresses for each in self._deployment.backends())),
-            channels=given("channels", channels, settings.channels),
-            concurrency=given("concurrency", concurrency, settings.concurrency),
-            rate_per_s=rate_per_s,
-            calls=calls,
-            warm_up_backends=freezer.strategy.warm_up_backends(backends),
-            report_interval_s=report_interval_s,
-        )
         presence = freezer.company.enter()
         try:
             freezer.picker.settle(self._deployment.backends)
             self._wait_told()
+            plan = Plan(
+                target=freezer.target,
+                call=template,
+                pods=tuple(
+                    chain.from_iterable(each.addresses for each in self._deployment.backends())
+                ),
+                channels=given("channels", channels, settings.channels),
+                concurrency=given("concurrency", concurrency, settings.concurrency),
+                rate_per_s=rate_per_s,
+                calls=calls,
+                warm_up_backends=freezer.strategy.warm_up_backends(backends),
+                report_interval_s=report_interval_s,
+            )
             run = self._begin(plan)
         except BaseException:
             presence.leave()
