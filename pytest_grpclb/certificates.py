@@ -16,9 +16,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["TLS_TYPE", "Authority", "Keypair", "KeypairError", "covers", "keypair_of", "tls_secret"]
+__all__ = [
+    "TLS_TYPE",
+    "Authority",
+    "Keypair",
+    "KeypairError",
+    "covers",
+    "keypair_of",
+    "secret_for",
+    "tls_secret",
+]
 
 TLS_TYPE = "kubernetes.io/tls"
 _A_DAY = dt.timedelta(days=1)
@@ -135,3 +144,27 @@ def covers(keypair: Keypair, host: str) -> bool:
     host = host.lower()
     wildcard = f"*.{host.partition('.')[2]}"
     return any(name.lower() in {host, wildcard} for name in keypair.names)
+
+
+def secret_for(
+    entries: Iterable[Mapping[str, Any]], host: str, keypair: Callable[[str], Keypair | None]
+) -> str | None:
+    """Return the Secret that an Ingress has for a host; empty if it names none for it.
+
+    That of the first entry of ``spec.tls`` that lists the host as its rule has it; else the first
+    whose certificate covers it. None: there is none such.
+
+    :param host: of a rule, so that it may be a wildcard
+    :param keypair: what the Secret of a name holds; None if nothing that could be used
+    :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go, extractTLSSecretName
+    """
+    entries = list(entries)
+    for entry in entries:
+        if host in (entry.get("hosts") or ()):
+            return entry.get("secretName") or ""
+    for entry in entries:
+        secret = entry.get("secretName") or ""
+        found = keypair(secret) if secret else None
+        if found is not None and covers(found, host):
+            return secret
+    return None

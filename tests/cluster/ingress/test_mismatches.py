@@ -17,9 +17,10 @@ from pytest_grpclb.asserts import (
     assert_no_failed_calls,
     assert_tls_terminated,
 )
-from pytest_grpclb.certificates import Keypair, tls_secret
+from pytest_grpclb.certificates import Authority, Keypair, tls_secret
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi
 from pytest_grpclb.errors import ClusterUnavailableError
+from pytest_grpclb.ingress import probes
 
 from .ingresses import FAKE, INGRESSES, PROTOCOL, SERVICES, patch, pod_of, refusal, wait_until
 
@@ -221,36 +222,60 @@ def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
 ) -> None:
     """A key of 1024 bits is below OpenSSL's security level; nginx refuses the whole file."""
     grpclb = installed(replicas=1)
-    name = f"weak.{namespace}.example.com"
-    api.apply(
-        [
-            tls_secret("weak", weak_keypair(name)),
-            {
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "Ingress",
-                "metadata": {"name": "weak"},
-                "spec": {
-                    "ingressClassName": "nginx",
-                    "tls": [{"hosts": [name], "secretName": "weak"}],
-                    "rules": [{"host": name}],
-                },
-            },
-        ],
-        namespace=namespace,
+    weak, strong = (f"{each}.{namespace}.example.com" for each in ("weak", "strong"))
+    api.apply([tls_secret("weak", weak_keypair(weak)), with_tls("weak", weak)], namespace=namespace)
+    wait_until(lambda: failures_of(api, namespace, "weak") != [])
+    [failed] = failures_of(api, namespace, "weak")
+    assert re.fullmatch(
+        r"this Ingress is left out: nginx does not take its configuration \(exit code 1\):\n"
+        r".*SSL_CTX_use_certificate\(\".*/keypairs/.*_weak\.pem\"\) failed .*ee key too small\)\n"
+        r"nginx: configuration file .*/nginx\.conf\.new test failed",
+        failed,
     )
-    wait_until(lambda: "NginxFailed" in grpclb.ingress.describe())
-    failed = [
+    # One that comes after it is taken up, and those before it stay.
+    keypair = Authority().issue(strong)
+    api.apply([tls_secret("strong", keypair), with_tls("strong", strong)], namespace=namespace)
+    wait_until(lambda: presented_at(grpclb, strong) == keypair.leaf_der)
+    assert failures_of(api, namespace, "strong") == []
+    assert failures_of(api, namespace, "grpclb-ingress") == []
+    assert_no_failed_calls(grpclb.drive(calls=10))
+    # And it itself, once nothing is wrong with it any more.
+    keypair = Authority().issue(weak)
+    api.apply([tls_secret("weak", keypair)], namespace=namespace)
+    wait_until(lambda: presented_at(grpclb, weak) == keypair.leaf_der)
+    # What was taken up is left out again where it goes wrong.
+    api.apply([tls_secret("weak", weak_keypair(weak))], namespace=namespace)
+    wait_until(lambda: api.get(INGRESSES, namespace, "weak")["status"] == {"loadBalancer": {}})
+    assert len(failures_of(api, namespace, "weak")) == 2
+    assert_no_failed_calls(grpclb.drive(calls=10))
+
+
+def with_tls(name: str, host: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name},
+        "spec": {
+            "ingressClassName": "nginx",
+            "tls": [{"hosts": [host], "secretName": name}],
+            "rules": [{"host": host}],
+        },
+    }
+
+
+def failures_of(api: KubeApi, namespace: str, ingress: str) -> list[str]:
+    """Return what is said of one Ingress, as often as it is."""
+    return [
         event["message"]
         for event in api.list(EVENTS, namespace)
-        if event["reason"] == "NginxFailed" and event["involvedObject"]["name"] == "weak"
+        if event["reason"] == "NginxFailed" and event["involvedObject"]["name"] == ingress
+        for _ in range(event["count"])
     ]
-    assert re.fullmatch(
-        r"nginx does not take its configuration \(exit code 1\):\n"
-        r".*SSL_CTX_use_certificate\(\".*/keypairs/.*-weak\.pem\"\) failed .*ee key too small\)\n"
-        r"nginx: configuration file .*/nginx\.conf\.new test failed",
-        failed[0],
-    )
-    assert_no_failed_calls(grpclb.drive(calls=10))
+
+
+def presented_at(grpclb: Grpclb, host: str) -> bytes:
+    address, authority = grpclb.ingress.address, grpclb.ingress.authority_pem
+    return probes.handshake(address, host=host, authority_pem=authority).leaf_der
 
 
 def weak_keypair(host: str) -> Keypair:

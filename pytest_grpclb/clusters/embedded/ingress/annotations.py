@@ -19,7 +19,8 @@ PREFIX = "nginx.ingress.kubernetes.io/"
 _PROTOCOLS = ("GRPC", "GRPCS", "HTTP", "HTTPS")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-_SIZE = re.compile(r"[0-9]+[bkmg]?", re.IGNORECASE)
+_SIZE = re.compile(r"[0-9]{1,9}[bkmg]?", re.IGNORECASE)
+"""nginx refuses its whole configuration for a size beyond 64 bits."""
 _WITHOUT_EFFECT = re.compile(
     r"proxy-ssl-[a-z-]+|proxy-next-upstream(?:-[a-z]+)?|custom-http-errors|proxy-buffer[a-z-]*"
     r"|proxy-http-version|proxy-request-buffering"

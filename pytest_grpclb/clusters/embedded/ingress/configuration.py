@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "CATCH_ALL",
+    "FAKE_KEYPAIR",
     "NO_PORT",
     "Configuration",
     "Location",
@@ -18,6 +19,9 @@ __all__ = [
 
 CATCH_ALL = "_"
 """Host of the server that answers where no other one does."""
+
+FAKE_KEYPAIR = "fake-certificate"
+"""Name of the certificate and key of hosts that have none that could be used."""
 
 Place = tuple[str, int]
 """Address and port."""
@@ -72,7 +76,8 @@ class Server:
     host: str
     """A name, a wildcard such as ``*.example.com``, or CATCH_ALL."""
     keypair: str
-    """Name of its certificate and key; empty: the fake certificate."""
+    """Name of its certificate and key; FAKE_KEYPAIR where TLS is asked for and there is none that
+    could be used; empty where it is not asked for, so that plaintext is as good."""
     locations: tuple[Location, ...]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.ingress.configuration import (
     CATCH_ALL,
+    FAKE_KEYPAIR,
     NO_PORT,
     Configuration,
     Place,
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters.embedded.ingress.configuration import Location, Server, Upstream
 
-__all__ = ["FAKE_KEYPAIR", "Places", "nginx_conf"]
-
-FAKE_KEYPAIR = "fake-certificate"
+__all__ = ["Places", "nginx_conf"]
 
 _CIPHERS = ":".join(
     (
@@ -63,6 +62,12 @@ _HEADERS = (
 
 _ZONE_SIZE = "1m"
 """A pod takes less than 1 KiB of it."""
+
+_LONGEST_NAME_SIZE = 512
+"""Of a hash's bucket: room for one host name, which has up to 253 characters."""
+
+_MAP_WORDS = frozenset({"default", "hostnames", "include", "volatile"})
+"""What nginx takes for a parameter of a ``map`` where a host name stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +130,7 @@ def _http(configuration: Configuration, places: Places, names: Place) -> Iterato
         "    server_name_in_redirect off;",
         "    port_in_redirect off;",
         "    server_names_hash_max_size 1024;",
-        "    server_names_hash_bucket_size 256;",
+        f"    server_names_hash_bucket_size {_LONGEST_NAME_SIZE};",
         "    variables_hash_max_size 2048;",
         "    http2 on;",
         "    http2_max_concurrent_streams 128;",
@@ -202,8 +207,9 @@ def _server(server: Server, places: Places, *, inner: bool) -> Iterator[str]:
     yield f"        add_header {UPSTREAM_HEADER} $upstream_addr always;"
     if server.keypair:
         yield "        add_header Strict-Transport-Security $strict_transport_security always;"
+    exact = frozenset(each.path for each in server.locations if each.exact)
     for location in server.locations:
-        yield from _location(location)
+        yield from _location(location, exact)
     if not any(each.path == "/" and not each.exact for each in server.locations):
         # The default backend.
         yield from ("        location / {", "            return 404;", "        }")
@@ -225,8 +231,8 @@ def _unserved() -> Iterator[str]:
     yield "        }"
 
 
-def _location(location: Location) -> Iterator[str]:
-    for matched in _matched(location):
+def _location(location: Location, exact: frozenset[str]) -> Iterator[str]:
+    for matched in _matched(location, exact):
         yield f"        location {matched} {{"
         if location.redirects:
             yield "            if ($scheme = http) {"
@@ -239,17 +245,22 @@ def _location(location: Location) -> Iterator[str]:
         yield "        }"
 
 
-def _matched(location: Location) -> tuple[str, ...]:
+def _matched(location: Location, exact: frozenset[str]) -> tuple[str, ...]:
     """Return what follows ``location``, for each block that it takes.
 
-    A Prefix ends at a ``/``: "/a" stands for "/a" and "/a/b", not for "/ab".
+    A Prefix ends at a ``/``: "/a" stands for "/a" and "/a/b", not for "/ab". nginx refuses two
+    blocks for one path, and "/a" itself is that of an Exact rule, where there is one.
 
-    :source: Kubernetes documentation, "Ingress", path types
+    :param exact: the paths of the server's Exact rules
+    :source: ingress-nginx v1.15.1, internal/ingress/controller/location.go, updateServerLocations
     """
+    path = location.path
     if location.exact:
-        return (f"= {_quoted(location.path)}",)
-    path = location.path.rstrip("/")
-    return (f"{_quoted(path + '/')}", f"= {_quoted(path)}") if path else ("/",)
+        return (f"= {_quoted(path)}",)
+    if path.endswith("/"):
+        return (_quoted(path) if path != "/" else path,)
+    below = _quoted(f"{path}/")
+    return (below,) if path in exact else (below, f"= {_quoted(path)}")
 
 
 def _pass(location: Location) -> Iterator[str]:
@@ -271,10 +282,12 @@ def _pass(location: Location) -> Iterator[str]:
 
 def _stream(configuration: Configuration, places: Places) -> Iterator[str]:
     yield "stream {"
+    yield f"    map_hash_bucket_size {_LONGEST_NAME_SIZE};"
     yield "    map $ssl_preread_server_name $leads_to {"
     yield "        hostnames;"
     for each in configuration.passthroughs:
-        yield f"        {each.host} {_listen(each.place)};"
+        host = f"\\{each.host}" if each.host in _MAP_WORDS else each.host
+        yield f"        {host} {_listen(each.place)};"
     yield f"        default {_listen(places.inner)};"
     yield "    }"
     yield "    server {"

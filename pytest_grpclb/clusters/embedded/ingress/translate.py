@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.certificates import KeypairError, covers, keypair_of
+from pytest_grpclb.certificates import KeypairError, covers, keypair_of, secret_for
 from pytest_grpclb.clusters.embedded.controllers.endpointslices import SLICES
 from pytest_grpclb.clusters.embedded.ingress.annotations import read_annotations
 from pytest_grpclb.clusters.embedded.ingress.configuration import (
     CATCH_ALL,
+    FAKE_KEYPAIR,
     Configuration,
     Location,
     Passthrough,
@@ -29,7 +30,7 @@ from pytest_grpclb.clusters.embedded.ingress.endpoints import endpoints, port_of
 from pytest_grpclb.clusters.embedded.ingress.fake import FAKE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from pytest_grpclb.certificates import Keypair
     from pytest_grpclb.clusters.embedded.ingress.annotations import Annotations
@@ -60,7 +61,7 @@ CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 
 _STRICT_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 """What ingress-nginx takes as an Exact or Prefix path, unless told to be less strict."""
-_QUOTABLE_PATH = re.compile(r"[^\x00-\x1f\x7f]+")
+_QUOTABLE_PATH = re.compile(r"/[^\x00-\x1f\x7f\ud800-\udfff]*")
 _EXPIRES_SOON = dt.timedelta(days=10)
 
 
@@ -107,10 +108,13 @@ def handled(store: Store) -> list[Object]:
     return sorted(found, key=lambda each: each["metadata"]["creationTimestamp"])
 
 
-def translate(store: Store) -> Translation:
-    """Return what nginx is to do about all Ingresses of class nginx."""
+def translate(store: Store, *, only: Container[str] | None = None) -> Translation:
+    """Return what nginx is to do about the Ingresses of class nginx.
+
+    :param only: the UIDs of those to take up; None: all
+    """
     work = _Translator(store)
-    ingresses = handled(store)
+    ingresses = [each for each in handled(store) if only is None or each["metadata"]["uid"] in only]
     for ingress in ingresses:
         work.add(ingress)
     return Translation(
@@ -124,8 +128,19 @@ def translate(store: Store) -> Translation:
 class _Host:
     def __init__(self) -> None:
         self.keypair = ""
+        """As in `Server`."""
         self.locations: dict[tuple[str, bool], Location] = {}
-        """By path and whether it is exact."""
+        """By path, which ends in "/" if it is a prefix, and whether it is exact."""
+        self.with_tls: set[tuple[str, bool]] = set()
+        """Those where plaintext is sent to https if the host turns out to have TLS."""
+
+    def server(self, host: str, keypair: str) -> Server:
+        """Return what it came to, when all Ingresses have been looked at."""
+        locations = (
+            replace(each, redirects=True) if keypair and key in self.with_tls else each
+            for key, each in self.locations.items()
+        )
+        return Server(host=host, keypair=keypair, locations=tuple(locations))
 
 
 class _Translator:
@@ -142,17 +157,21 @@ class _Translator:
     def configuration(self) -> Configuration:
         return Configuration(
             servers=tuple(
-                Server(
-                    host=host,
-                    keypair=found.keypair,
-                    locations=tuple(found.locations.values()),
-                )
+                found.server(host, found.keypair or self._wildcard_keypair(host))
                 for host, found in sorted(self._hosts.items())
             ),
             upstreams=tuple(self._upstreams[name] for name in sorted(self._upstreams)),
             passthroughs=tuple(self._passthroughs[host] for host in sorted(self._passthroughs)),
             keypairs=self._keypairs,
         )
+
+    def _wildcard_keypair(self, host: str) -> str:
+        """Return what a host without TLS of its own has from the wildcard that it falls under.
+
+        :source: ingress-nginx v1.15.1, rootfs/etc/nginx/lua/certificate.lua, get_pem_cert_uid
+        """
+        wildcard = self._hosts.get(f"*.{host.partition('.')[2]}")
+        return wildcard.keypair if wildcard else ""
 
     def add(self, ingress: Object) -> None:
         wanted, problems = read_annotations(ingress["metadata"].get("annotations") or {})
@@ -181,6 +200,8 @@ class _Translator:
         self, ingress: Object, host: str, rule: dict[str, Any], wanted: Annotations
     ) -> None:
         path, kind = rule.get("path") or "/", rule["pathType"]
+        # An ImplementationSpecific path is a Prefix but for the characters that it may have
+        # (ingress-nginx v1.15.1, internal/k8s/main.go, SetDefaultNGINXPathType).
         allowed = _QUOTABLE_PATH if kind == "ImplementationSpecific" else _STRICT_PATH
         if not allowed.fullmatch(path):
             self._note(
@@ -191,12 +212,15 @@ class _Translator:
             )
             return
         server = self._hosts[host]
-        key = (path, kind == "Exact")
-        if key in server.locations:
+        exact = kind == "Exact"
+        key = (path if exact or path.endswith("/") else f"{path}/", exact)
+        held = server.locations.get(key)
+        if held is not None:
             self._note(
                 ingress,
                 "Path",
-                f"path {path!r} of host {host!r} is left out: an older Ingress has it as well",
+                f"path {path!r} of host {host!r} is left out: an older Ingress or an earlier rule "
+                f"has {held.path!r} as well",
             )
             return
         service = rule["backend"].get("service")
@@ -209,13 +233,14 @@ class _Translator:
             upstream = self._upstream(ingress, service, wanted)
             if wanted.ssl_passthrough:
                 self._add_passthrough(ingress, host, path, service)
-        redirects = wanted.force_ssl_redirect or (wanted.ssl_redirect and bool(server.keypair))
+        if wanted.ssl_redirect:
+            server.with_tls.add(key)
         server.locations[key] = Location(
             path=path,
-            exact=key[1],
+            exact=exact,
             upstream=upstream,
             protocol=wanted.backend_protocol,
-            redirects=redirects,
+            redirects=wanted.force_ssl_redirect,
             connect_timeout_s=wanted.connect_timeout_s,
             send_timeout_s=wanted.send_timeout_s,
             read_timeout_s=wanted.read_timeout_s,
@@ -292,27 +317,34 @@ class _Translator:
     # --- certificates
 
     def _certificate(self, ingress: Object, host: str) -> str:
-        """Return the name of the certificate to present for *host*; empty: the fake one."""
+        """Return the name of the certificate to present for *host*; empty if TLS is not asked for.
+
+        Whoever asks for TLS has it, with the fake certificate if need be: then plaintext is sent to
+        https as well.
+
+        :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go, createServers;
+            rootfs/etc/nginx/lua/lua_ingress.lua, redirect_to_https
+        """
         entries = ingress["spec"].get("tls") or ()
         if not entries:
             return ""
-        named = next((each for each in entries if host in (each.get("hosts") or ())), None)
-        if named is not None:
-            secret = named.get("secretName") or ""
-            found = self._keypair(ingress, host, secret) if secret else None
-        else:
-            # No entry lists the host: the first whose certificate covers it is taken.
-            secret, found = self._covering(ingress, host, entries)
-        if found is None:
-            return ""
+        namespace = ingress["metadata"]["namespace"]
+        secret = secret_for(entries, host, lambda name: self._keypair(namespace, name))
+        if not secret:
+            lists = "no entry of spec.tls lists the host, and no certificate there covers it"
+            why = lists if secret is None else "its entry of spec.tls has no secretName"
+            return self._fake(ingress, host, why)
+        try:
+            found = self._usable(namespace, secret)
+        except KeypairError as error:
+            return self._fake(ingress, host, str(error))
         if not covers(found, host):
-            self._fake(
+            return self._fake(
                 ingress,
                 host,
                 f"the certificate in secret {secret!r} is for {', '.join(found.names) or 'no name'}"
                 f", not for {host!r}",
             )
-            return ""
         if found.expires < self._now:
             self._note(
                 ingress,
@@ -327,34 +359,29 @@ class _Translator:
                 f"the certificate in secret {secret!r} for host {host!r} is about to expire, at "
                 f"{found.expires:%Y-%m-%d %H:%M:%S} UTC",
             )
-        name = f"{ingress['metadata']['namespace']}-{secret}"
+        # Neither of the two names has such a character, so that no other two make the same.
+        name = f"{namespace}_{secret}"
         self._keypairs[name] = found.pem
         return name
 
-    def _covering(
-        self, ingress: Object, host: str, entries: Iterable[dict[str, Any]]
-    ) -> tuple[str, Keypair | None]:
-        for entry in entries:
-            secret = entry.get("secretName") or ""
-            found = self._keypair(ingress, host, secret) if secret else None
-            if found is not None and covers(found, host):
-                return secret, found
-        return "", None
+    def _keypair(self, namespace: str, secret: str) -> Keypair | None:
+        try:
+            return self._usable(namespace, secret)
+        except KeypairError:
+            return None
 
-    def _keypair(self, ingress: Object, host: str, secret: str) -> Keypair | None:
-        namespace = ingress["metadata"]["namespace"]
+    def _usable(self, namespace: str, secret: str) -> Keypair:
         found = self._store.find("secrets", secret, namespace)
         if found is None:
-            self._fake(ingress, host, f"there is no secret {secret!r} in namespace {namespace!r}")
-            return None
+            raise KeypairError(f"there is no secret {secret!r} in namespace {namespace!r}")
         try:
             return keypair_of(found)
         except KeypairError as error:
-            self._fake(ingress, host, f"secret {secret!r} cannot be used: {error}")
-            return None
+            raise KeypairError(f"secret {secret!r} cannot be used: {error}") from error
 
-    def _fake(self, ingress: Object, host: str, why: str) -> None:
+    def _fake(self, ingress: Object, host: str, why: str) -> str:
         self._note(ingress, "Certificate", f"host {host!r} gets the {FAKE_NAME!r}: {why}")
+        return FAKE_KEYPAIR
 
     def _note(self, ingress: Object, reason: str, message: str) -> None:
         note = Note(ingress=ingress, reason=reason, message=message)

@@ -62,6 +62,7 @@ def test_each_annotation_is_read() -> None:
         ("ssl-redirect", "yes", '"true" or "false"'),
         ("proxy-read-timeout", "60s", "whole seconds without a unit"),
         ("proxy-body-size", "1m; return 200", 'a size such as "1m"; "0" is no limit'),
+        ("proxy-body-size", "1000000000g", 'a size such as "1m"; "0" is no limit'),
     ],
 )
 def test_a_value_that_cannot_be_used_leaves_the_default(

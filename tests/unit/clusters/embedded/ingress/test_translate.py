@@ -9,6 +9,7 @@ import pytest
 
 from pytest_grpclb.certificates import Authority, tls_secret
 from pytest_grpclb.clusters.embedded.ingress.configuration import (
+    FAKE_KEYPAIR,
     Location,
     Passthrough,
     Server,
@@ -204,7 +205,8 @@ def test_the_older_ingress_has_a_path_that_two_want(store: Store) -> None:
     [_, server] = translate(store).configuration.servers
     assert server.locations == (location(),)
     assert said(store) == [
-        "Path: path '/' of host 'a.example.com' is left out: an older Ingress has it as well"
+        "Path: path '/' of host 'a.example.com' is left out: an older Ingress or an earlier rule "
+        "has '/' as well"
     ]
 
 
@@ -242,9 +244,9 @@ def test_a_certificate_that_covers_the_host_is_presented(
     with_secret(store, "a.example.com", names)
     told = translate(store)
     [_, server] = told.configuration.servers
-    assert server.keypair == "ns-tls"
+    assert server.keypair == "ns_tls"
     assert server.locations == (location(redirects=True),)
-    assert b"PRIVATE KEY" in told.configuration.keypairs["ns-tls"]
+    assert b"PRIVATE KEY" in told.configuration.keypairs["ns_tls"]
     assert "PRIVATE KEY" not in repr(told.configuration)
     assert told.notes == ()
 
@@ -252,7 +254,7 @@ def test_a_certificate_that_covers_the_host_is_presented(
 def test_an_expired_certificate_is_presented_all_the_same(store: Store) -> None:
     with_secret(store, "a.example.com", ("a.example.com",), expired=True)
     [_, server] = translate(store).configuration.servers
-    assert server.keypair == "ns-tls"
+    assert server.keypair == "ns_tls"
     [note] = said(store)
     assert note.startswith(
         "Certificate: the certificate in secret 'tls' for host 'a.example.com' expired at "
@@ -263,8 +265,8 @@ def test_an_expired_certificate_is_presented_all_the_same(store: Store) -> None:
 def test_a_certificate_for_another_host_is_not(store: Store) -> None:
     with_secret(store, "a.b.example.com", ("*.example.com",))  # a wildcard is one label
     [_, server] = translate(store).configuration.servers
-    assert server.keypair == ""
-    assert server.locations == (location(),)  # and nothing is redirected to it
+    assert server.keypair == FAKE_KEYPAIR
+    assert server.locations == (location(redirects=True),)  # TLS is what was asked for
     assert said(store) == [
         "Certificate: host 'a.b.example.com' gets the 'Kubernetes Ingress Controller Fake "
         "Certificate': the certificate in secret 'tls' is for *.example.com, not for "
@@ -302,6 +304,9 @@ def test_without_a_usable_secret_it_is_the_fake_certificate(
         "Certificate: host 'a.example.com' gets the 'Kubernetes Ingress Controller Fake "
         f"Certificate': {why}"
     ]
+    [_, server] = translate(store).configuration.servers
+    assert server.keypair == FAKE_KEYPAIR
+    assert server.locations == (location(redirects=True),)
 
 
 def test_a_secret_of_another_namespace_is_not_seen(store: Store) -> None:
@@ -320,7 +325,92 @@ def test_a_host_that_no_entry_lists_gets_a_certificate_that_covers_it(store: Sto
     endpoints(store, ("10.1.0.1", True))
     ingress(store, ("a.example.com", "/", "Prefix"), spec={"tls": [{"secretName": "tls"}]})
     [_, server] = translate(store).configuration.servers
-    assert server.keypair == "ns-tls"
+    assert server.keypair == "ns_tls"
+
+
+def test_a_host_that_nothing_covers_gets_the_fake_certificate(store: Store) -> None:
+    secret = tls_secret("tls", AUTHORITY.issue("*.example.org"))
+    store.create("secrets", {**secret, "metadata": {"name": "tls", "namespace": "ns"}})
+    endpoints(store, ("10.1.0.1", True))
+    ingress(store, ("a.example.com", "/", "Prefix"), spec={"tls": [{"secretName": "tls"}]})
+    [_, server] = translate(store).configuration.servers
+    assert server.keypair == FAKE_KEYPAIR
+    assert said(store) == [
+        "Certificate: host 'a.example.com' gets the 'Kubernetes Ingress Controller Fake "
+        "Certificate': no entry of spec.tls lists the host, and no certificate there covers it"
+    ]
+
+
+def test_tls_without_a_secret_is_the_fake_certificate(store: Store) -> None:
+    endpoints(store, ("10.1.0.1", True))
+    host = "a.example.com"
+    ingress(store, (host, "/", "Prefix"), spec={"tls": [{"hosts": [host]}]})
+    [_, server] = translate(store).configuration.servers
+    assert server.locations == (location(redirects=True),)
+    assert said(store) == [
+        "Certificate: host 'a.example.com' gets the 'Kubernetes Ingress Controller Fake "
+        "Certificate': its entry of spec.tls has no secretName"
+    ]
+
+
+def test_a_host_has_tls_whichever_of_its_ingresses_asks_for_it(store: Store) -> None:
+    now = dt.datetime.now(dt.UTC)
+    store.now = lambda: now
+    endpoints(store, ("10.1.0.1", True))
+    host = "a.example.com"
+    ingress(store, (host, "/", "Prefix"))
+    ingress(store, (host, "/plain", "Prefix"), name="plain", ssl_redirect="false")
+    now += dt.timedelta(seconds=1)
+    tls = [{"hosts": [host], "secretName": "none"}]
+    ingress(store, (host, "/x", "Prefix"), name="later", spec={"tls": tls})
+    [_, server] = translate(store).configuration.servers
+    assert server.keypair == FAKE_KEYPAIR
+    redirects = {each.path: each.redirects for each in server.locations}
+    assert redirects == {"/": True, "/plain": False, "/x": True}
+
+
+def test_a_host_without_tls_has_that_of_the_wildcard_it_falls_under(store: Store) -> None:
+    with_secret(store, "*.example.com", ("*.example.com",))
+    for host in ("a.example.com", "a.b.example.com"):
+        ingress(store, (host, "/", "Prefix"), name=host)
+    servers = {each.host: each for each in translate(store).configuration.servers}
+    assert servers["a.example.com"].keypair == "ns_tls"
+    assert servers["a.example.com"].locations == (location(redirects=True),)
+    assert servers["a.b.example.com"].keypair == ""
+    assert servers["a.b.example.com"].locations == (location(),)
+
+
+def test_secrets_of_two_namespaces_are_never_taken_for_each_other(store: Store) -> None:
+    hosts = {("a-b", "c"): "one.example.com", ("a", "b-c"): "two.example.com"}
+    for (namespace, secret), host in hosts.items():
+        made = tls_secret(secret, AUTHORITY.issue(host))
+        metadata = {"name": secret, "namespace": namespace}
+        store.create("secrets", {**made, "metadata": metadata})
+        spec = {
+            "ingressClassName": "nginx",
+            "tls": [{"hosts": [host], "secretName": secret}],
+            "rules": [{"host": host}],
+        }
+        store.create(INGRESSES, {"metadata": {"name": "web", "namespace": namespace}, "spec": spec})
+    told = translate(store).configuration
+    assert {each.host: each.keypair for each in told.servers} == {
+        "_": "",
+        "one.example.com": "a-b_c",
+        "two.example.com": "a_b-c",
+    }
+    assert len(told.keypairs) == 2
+
+
+def test_a_path_that_is_implementation_specific_is_a_prefix(store: Store) -> None:
+    endpoints(store, ("10.1.0.1", True))
+    ingress(store, ("a.example.com", "/a", "ImplementationSpecific"))
+    ingress(store, ("a.example.com", "/a/", "Prefix"), name="web-2")
+    [_, server] = translate(store).configuration.servers
+    assert server.locations == (location(path="/a"),)
+    assert said(store) == [
+        "Path: path '/a/' of host 'a.example.com' is left out: an older Ingress or an earlier rule "
+        "has '/a' as well"
+    ]
 
 
 def test_force_ssl_redirect_needs_no_certificate(store: Store) -> None:
