@@ -24,6 +24,7 @@ __all__ = [
     "Keypair",
     "KeypairError",
     "covers",
+    "generic_secret",
     "keypair_of",
     "secret_for",
     "tls_secret",
@@ -95,12 +96,20 @@ class Authority:
         )
 
 
-def tls_secret(name: str, keypair: Keypair, *, kind: str = TLS_TYPE) -> dict[str, Any]:
-    """Return the Secret that holds a certificate and its key.
+def tls_secret(name: str, keypair: Keypair) -> dict[str, Any]:
+    """Return the Secret that holds a certificate and its key."""
+    return _secret(name, TLS_TYPE, {"tls.crt": keypair.chain_pem, "tls.key": keypair.key_pem})
 
-    :param kind: its type
+
+def generic_secret(name: str, keypair: Keypair) -> dict[str, Any]:
+    """Return a Secret that no ingress controller finds a certificate in, though there is one.
+
+    It is what ``kubectl create secret generic`` makes of the files server.crt and server.key.
     """
-    data = {"tls.crt": keypair.chain_pem, "tls.key": keypair.key_pem}
+    return _secret(name, "Opaque", {"server.crt": keypair.chain_pem, "server.key": keypair.key_pem})
+
+
+def _secret(name: str, kind: str, data: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -113,16 +122,21 @@ def tls_secret(name: str, keypair: Keypair, *, kind: str = TLS_TYPE) -> dict[str
 def keypair_of(secret: Mapping[str, Any]) -> Keypair:
     """Return what a Secret holds.
 
-    :raises KeypairError: if its type is another one, or its contents are no pair
-    :source: Kubernetes documentation, "Secrets", TLS Secrets
+    Its type is not looked at: one of another type will do if it has what one for TLS has.
+
+    :raises KeypairError: if its contents are no pair
+    :source: Kubernetes documentation, "Secrets", TLS Secrets; ingress-nginx v1.15.1,
+        internal/ingress/controller/store/backend_ssl.go, getPemCertificate
     """
-    kind = secret.get("type", "Opaque")
-    if kind != TLS_TYPE:
-        raise KeypairError(f"its type is {kind!r}, not {TLS_TYPE!r}")
     data = secret.get("data") or {}
     missing = [key for key in ("tls.crt", "tls.key") if not data.get(key)]
     if missing:
-        raise KeypairError(f"it has no {' and no '.join(missing)}")
+        kind = secret.get("type") or "Opaque"
+        other = "" if kind == TLS_TYPE else f"its type is {kind!r}, not {TLS_TYPE!r}, and "
+        raise KeypairError(
+            f"{other}it has no {' and no '.join(missing)} "
+            f"(it has {', '.join(sorted(data)) or 'nothing'})"
+        )
     try:
         chain_pem = base64.b64decode(data["tls.crt"], validate=True)
         key_pem = base64.b64decode(data["tls.key"], validate=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.certificates import Authority, tls_secret
+from pytest_grpclb.certificates import Authority, generic_secret, tls_secret
 from pytest_grpclb.deployment import temporary_namespace
 from pytest_grpclb.ingress import Ingress
 from pytest_grpclb.lending import lent
@@ -78,8 +78,8 @@ def make_secrets(
     made = Secrets(authority_pem=authority.pem, keypair=keypair)
     if settings.certificate == "missing":
         return made
-    kind = {"kind": "Opaque"} if settings.certificate == "wrong-type" else {}
-    secret = tls_secret(settings.secret_name, keypair, **kind)
+    make = generic_secret if settings.certificate == "wrong-type" else tls_secret
+    secret = make(settings.secret_name, keypair)
     if settings.certificate == "other-namespace":
         namespace = stack.enter_context(temporary_namespace(api, f"{namespace}-other", run=run))
     elif borrowed:

@@ -90,7 +90,7 @@ class IngressSettings:
     certificate: str = "valid"
     """What the Secret of the Ingress is to hold: "valid" is a certificate for all names beside
     ``host``, as in ``*.dev.mydomain.com``; else what is wrong with it: "expired", "wrong-host",
-    "wrong-type" (of the Secret), "other-namespace", "missing"."""
+    "wrong-type" (a generic Secret, whose files have other names), "other-namespace", "missing"."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Further annotations of the Ingress, which win over the chart's own."""
     class_name: str = "nginx"

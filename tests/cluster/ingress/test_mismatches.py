@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from pytest_grpclb.asserts import (
     assert_ingress_reachable,
     assert_no_failed_calls,
+    assert_redirects_to_https,
     assert_tls_terminated,
 )
 from pytest_grpclb.certificates import Authority, Keypair, tls_secret
@@ -22,7 +23,17 @@ from pytest_grpclb.clusters.kube import EVENTS, KubeApi
 from pytest_grpclb.errors import ClusterUnavailableError
 from pytest_grpclb.ingress import probes
 
-from .ingresses import FAKE, INGRESSES, PROTOCOL, SERVICES, patch, pod_of, refusal, wait_until
+from .ingresses import (
+    FAKE,
+    INGRESSES,
+    PROTOCOL,
+    SECRETS,
+    SERVICES,
+    patch,
+    pod_of,
+    refusal,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,12 +95,30 @@ def test_a_missing_secret_is_named(installed: Callable[..., Grpclb], namespace: 
 
 
 def test_a_secret_of_another_type_is_named(installed: Callable[..., Grpclb]) -> None:
+    """As `kubectl create secret generic` makes it of the files of a certificate and a key."""
     grpclb = installed(replicas=1, certificate="wrong-type")
     assert refusal(grpclb) == [
         "Secret 'grpclb-ingress-tls' cannot be used for TLS: its type is 'Opaque', not "
-        "'kubernetes.io/tls'; make it with `kubectl create secret tls`"
+        "'kubernetes.io/tls', and it has no tls.crt and no tls.key (it has server.crt, "
+        "server.key); make it with `kubectl create secret tls`"
     ]
     assert grpclb.ingress.handshake().subject == FAKE
+    assert_redirects_to_https(grpclb.ingress)  # TLS is asked for, whatever comes of it
+
+
+def test_a_secret_of_another_type_is_as_good_where_it_has_both_files(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    secret = api.get(SECRETS, namespace, "grpclb-ingress-tls")
+    api.delete(SECRETS, namespace, "grpclb-ingress-tls")
+    wait_until(lambda: grpclb.ingress.handshake().subject == FAKE)
+    made = {**secret, "type": "Opaque", "metadata": {"name": "grpclb-ingress-tls"}}
+    api.apply([made], namespace=namespace)
+    # Workers that were there before it may be the ones to answer, for a moment.
+    wait_until(lambda: grpclb.ingress.handshake().leaf_der == grpclb.ingress.certificate_der)
+    wait_until(lambda: grpclb.ingress.answer().answered)
+    assert grpclb.ingress.mismatches() == []
 
 
 def test_a_secret_in_another_namespace_is_found_there(
@@ -228,7 +257,8 @@ def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
     [failed] = failures_of(api, namespace, "weak")
     assert re.fullmatch(
         r"this Ingress is left out: nginx does not take its configuration \(exit code 1\):\n"
-        r".*SSL_CTX_use_certificate\(\".*/keypairs/.*_weak\.pem\"\) failed .*ee key too small\)\n"
+        r"\[emerg\]: SSL_CTX_use_certificate\(\".*/keypairs/.*_weak\.pem\"\) failed "
+        r".*ee key too small\)\n"
         r"nginx: configuration file .*/nginx\.conf\.new test failed",
         failed,
     )
@@ -245,8 +275,8 @@ def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
     wait_until(lambda: presented_at(grpclb, weak) == keypair.leaf_der)
     # What was taken up is left out again where it goes wrong.
     api.apply([tls_secret("weak", weak_keypair(weak))], namespace=namespace)
+    wait_until(lambda: failures_of(api, namespace, "weak") == [failed, failed])
     wait_until(lambda: api.get(INGRESSES, namespace, "weak")["status"] == {"loadBalancer": {}})
-    assert len(failures_of(api, namespace, "weak")) == 2
     assert_no_failed_calls(grpclb.drive(calls=10))
 
 

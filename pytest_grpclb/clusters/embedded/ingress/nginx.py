@@ -30,6 +30,8 @@ _PAUSE_S = 0.01
 _EFFECT_S = 10.0
 """nginx takes 0.1 s from one generation of workers to the next; this much only if it is stuck."""
 _LOG_LINES = 10
+_STAMP = re.compile(r"^[0-9/]+ [0-9:]+ (\[\w+\]) \d+#\d+", re.MULTILINE)
+"""What each line of nginx's log begins with: time, level, process and thread."""
 _CHECKS = 500
 """Of so many configurations it is kept in mind what nginx made of them."""
 
@@ -120,6 +122,7 @@ class Nginx:
                 f"{binary} is nginx {version}, which cannot follow the pods of a Service without "
                 f"a reload; 1.27.3 and newer can; {ADVICE}"
             )
+        told = _STAMP.sub(r"\1", told)  # so that the same comes to the same words
         return f"nginx does not take its configuration (exit code {code}):\n{told}"
 
     async def _start(self, binary: Path, places: Places) -> None:

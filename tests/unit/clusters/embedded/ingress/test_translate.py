@@ -279,12 +279,18 @@ def test_a_certificate_for_another_host_is_not(store: Store) -> None:
     [
         (None, "there is no secret 'tls' in namespace 'ns'"),
         (
-            {"type": "Opaque", "data": {}},
-            "secret 'tls' cannot be used: its type is 'Opaque', not 'kubernetes.io/tls'",
+            {"type": "Opaque", "data": {"a.key": "eA==", "tls.key": "eA=="}},
+            "secret 'tls' cannot be used: its type is 'Opaque', not 'kubernetes.io/tls', and it "
+            "has no tls.crt (it has a.key, tls.key)",
+        ),
+        (
+            {"type": "Opaque"},
+            "secret 'tls' cannot be used: its type is 'Opaque', not 'kubernetes.io/tls', and it "
+            "has no tls.crt and no tls.key (it has nothing)",
         ),
         (
             {"type": "kubernetes.io/tls", "data": {"tls.crt": "eA=="}},
-            "secret 'tls' cannot be used: it has no tls.key",
+            "secret 'tls' cannot be used: it has no tls.key (it has tls.crt)",
         ),
         (
             {"type": "kubernetes.io/tls", "data": {"tls.crt": "eA==", "tls.key": "eA=="}},
