@@ -11,7 +11,22 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.certificates import KeypairError, covers, keypair_of
+from pytest_grpclb.certificates import KeypairError, covers, keypair_of, secret_for
+from pytest_grpclb.ingress.rules import (
+    PASSTHROUGH,
+    PROTOCOL,
+    SERVICE_UPSTREAM,
+    annotation,
+    asked_port,
+    backend_of,
+    is_true,
+    passes_through,
+    port_names,
+    rule_host,
+    rules_of,
+    secret_names,
+    service_port,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -24,14 +39,12 @@ __all__ = [
     "CONTROLLER",
     "Facts",
     "Spoken",
-    "backend_of",
     "mismatches",
-    "service_port",
     "wrong_class",
 ]
 
 CONTROLLER = "k8s.io/ingress-nginx"
-PROTOCOL = "nginx.ingress.kubernetes.io/backend-protocol"
+_FLAG = "--enable-ssl-passthrough"
 
 
 class Spoken(enum.Enum):
@@ -62,9 +75,11 @@ class Facts:
     pods: Sequence[Manifest] = ()
     """The pods that the Service selects."""
     secrets: Sequence[Manifest] | None = None
-    """Those of the name that the Ingress gives, of all namespaces; None: they may not be read."""
+    """Those of the names that the Ingress gives, of all namespaces; None: they may not be read."""
     spoken: Mapping[str, Spoken] = field(default_factory=dict)
     """By name of pod: what it speaks where the Service leads to."""
+    arguments: Sequence[str] | None = None
+    """Of the controller's own command; None: they are not known."""
     complaints: Sequence[str] = ()
     """Why the controller could not do its work at all."""
 
@@ -76,42 +91,9 @@ def mismatches(facts: Facts) -> list[str]:
         return wrong  # no controller looks at the rest
     return [
         *facts.complaints,
-        *_check_certificate(facts),
+        *_check_tls(facts),
         *_check_chain(facts),
     ]
-
-
-def backend_of(ingress: Manifest, host: str, path: str) -> Manifest | None:
-    """Return the backend that an Ingress has for a call; None: no rule of it fits.
-
-    :source: Kubernetes documentation, "Ingress", hostname wildcards, path types, multiple matches
-    """
-    exact = [rule for rule in _rules(ingress) if rule.get("host") == host]
-    wildcard = f"*.{host.partition('.')[2]}"
-    wild = [rule for rule in _rules(ingress) if rule.get("host") == wildcard]
-    anyone = [rule for rule in _rules(ingress) if not rule.get("host")]
-    rules = exact or wild or anyone
-    found = [
-        (each.get("pathType") == "Exact", len(each.get("path") or "/"), each["backend"])
-        for rule in rules
-        for each in (rule.get("http") or {}).get("paths") or ()
-        if _matches(each, path)
-    ]
-    if found:
-        backend: Manifest = max(found, key=lambda each: each[:2])[2]
-        return backend
-    default: Manifest | None = ingress["spec"].get("defaultBackend")
-    return default
-
-
-def service_port(service: Manifest, backend: Manifest) -> Mapping[str, Any] | None:
-    """Return the port of a Service that a backend asks for; None: it has no such port."""
-    asked = backend["service"].get("port") or {}
-    for port in service["spec"].get("ports") or ():
-        if asked.get("name") == port.get("name", "") or asked.get("number") == port["port"]:
-            found: Mapping[str, Any] = port
-            return found
-    return None
 
 
 # --- the class
@@ -144,21 +126,46 @@ def wrong_class(ingress: Manifest, classes: Sequence[Manifest] | None) -> list[s
 # --- the certificate
 
 
-def _check_certificate(facts: Facts) -> Iterator[str]:
-    entries = facts.ingress["spec"].get("tls") or ()
-    named = [each for each in entries if facts.host in (each.get("hosts") or ())]
-    if not named or not named[0].get("secretName"):
+def _check_tls(facts: Facts) -> Iterator[str]:
+    if not passes_through(facts.ingress, facts.host):
+        yield from _check_certificate(facts)
+        return
+    given = facts.arguments
+    if given is not None and not {_FLAG, f"{_FLAG}=true"} & set(given):
         yield (
-            f"spec.tls names no Secret for the host {facts.host!r}, so clients get the "
-            "controller's fake certificate; list the host there, with a secretName"
+            f"annotation {PASSTHROUGH} is {annotation(facts.ingress, PASSTHROUGH)!r}, and the "
+            f"controller runs without {_FLAG}, so that it ends TLS itself; start it with that flag"
+        )
+
+
+def _check_certificate(facts: Facts) -> Iterator[str]:
+    host = rule_host(facts.ingress, facts.host)
+    if not host:
+        if backend_of(facts.ingress, facts.host, facts.path):  # else that is what there is to say
+            yield (
+                f"no rule of spec.rules has the host {facts.host!r} or a wildcard for it, so "
+                "clients get the controller's fake certificate; give the rule that host"
+            )
+        return
+    namespace = facts.ingress["metadata"]["namespace"]
+    here = {
+        each["metadata"]["name"]: each
+        for each in facts.secrets or ()
+        if each["metadata"]["namespace"] == namespace
+    }
+    entries = facts.ingress["spec"].get("tls") or ()
+    name = secret_for(entries, host, lambda name: _keypair(here.get(name)))
+    if facts.secrets is None and (name or (name is None and secret_names(facts.ingress))):
+        return
+    if not name:
+        yield (
+            f"spec.tls names no Secret for the host {host!r}, so clients get the controller's fake "
+            "certificate; list the host there, with a secretName"
         )
         return
-    if facts.secrets is None:
-        return
-    name, namespace = named[0]["secretName"], facts.ingress["metadata"]["namespace"]
-    found = {each["metadata"]["namespace"]: each for each in facts.secrets}
-    if namespace not in found:
-        elsewhere = ", ".join(repr(each) for each in sorted(found))
+    if name not in here:
+        found = {each["metadata"]["namespace"]: each["metadata"] for each in facts.secrets or ()}
+        elsewhere = ", ".join(repr(each) for each in sorted(found) if found[each]["name"] == name)
         where = f"; there is one in {elsewhere}, but " if elsewhere else ": "
         yield (
             f"there is no Secret {name!r} in namespace {namespace!r}{where}"
@@ -166,21 +173,28 @@ def _check_certificate(facts: Facts) -> Iterator[str]:
         )
         return
     try:
-        keypair = keypair_of(found[namespace])
+        keypair = keypair_of(here[name])
     except KeypairError as error:
         yield (
             f"Secret {name!r} cannot be used for TLS: {error}; make it with "
             "`kubectl create secret tls`"
         )
         return
-    yield from _check_validity(facts, name, keypair)
+    yield from _check_validity(facts, host, name, keypair)
 
 
-def _check_validity(facts: Facts, secret: str, keypair: Keypair) -> Iterator[str]:
-    if not covers(keypair, facts.host):
+def _keypair(secret: Manifest | None) -> Keypair | None:
+    try:
+        return keypair_of(secret) if secret else None
+    except KeypairError:
+        return None
+
+
+def _check_validity(facts: Facts, host: str, secret: str, keypair: Keypair) -> Iterator[str]:
+    if not covers(keypair, host):
         names = ", ".join(keypair.names) or "no name"
         yield (
-            f"the certificate in Secret {secret!r} is for {names}, not for {facts.host!r}, so "
+            f"the certificate in Secret {secret!r} is for {names}, not for {host!r}, so "
             "clients get the controller's fake certificate; issue it for that host"
         )
     if keypair.expires < facts.now:
@@ -197,7 +211,7 @@ def _check_chain(facts: Facts) -> Iterator[str]:
     ingress = facts.ingress
     backend = backend_of(ingress, facts.host, facts.path)
     if backend is None:
-        hosts = ", ".join(repr(rule.get("host", "")) for rule in _rules(ingress)) or "none"
+        hosts = ", ".join(repr(rule.get("host", "")) for rule in rules_of(ingress)) or "none"
         yield (
             f"spec.rules has no path for {facts.path!r} of host {facts.host!r} (hosts: {hosts}), "
             "which is answered with 404; add one, such as the Prefix '/'"
@@ -211,14 +225,21 @@ def _check_chain(facts: Facts) -> Iterator[str]:
         yield f"backend.service.name is {name!r}, and there is no such Service; name one that is"
         return
     port = service_port(facts.service, backend)
+    asked = backend["service"].get("port") or {}
+    told = f"backend.service.port is {asked.get('name') or asked.get('number')!r}, and"
+    ports = ", ".join(
+        f"{each.get('name', '')}:{each['port']}" for each in facts.service["spec"]["ports"]
+    )
     if port is None:
-        asked = backend["service"].get("port") or {}
-        ports = [
-            f"{each.get('name', '')}:{each['port']}" for each in facts.service["spec"]["ports"]
-        ]
+        yield f"{told} Service {name!r} has only {ports}; name one of these"
+        return
+    by_address = is_true(ingress, SERVICE_UPSTREAM) and SERVICE_UPSTREAM
+    if passes_through(ingress, facts.host):
+        by_address = PASSTHROUGH
+    if by_address and asked_port(backend) not in port_names(port):
         yield (
-            f"backend.service.port is {asked.get('name') or asked.get('number')!r}, and Service "
-            f"{name!r} has only {', '.join(ports)}; name one of these"
+            f"{told} with the annotation {by_address} calls go to the ClusterIP of Service "
+            f"{name!r}, which has only {ports}; name one of these"
         )
         return
     yield from _check_endpoints(facts, name, port)
@@ -267,7 +288,15 @@ def _check_spoken(
             f"(container ports: {_told(containers)}), which is answered with 502; change targetPort"
         )
         return
-    given = (facts.ingress["metadata"].get("annotations") or {}).get(PROTOCOL)
+    if passes_through(facts.ingress, facts.host):
+        if spoken is not Spoken.TLS:
+            yield (
+                f"annotation {PASSTHROUGH} is {annotation(facts.ingress, PASSTHROUGH)!r}, so that "
+                f"pods get clients' TLS as it is, but pod {pod!r} speaks {spoken.value} on "
+                f"targetPort {target!r}; serve TLS there, or remove the annotation"
+            )
+        return
+    given = annotation(facts.ingress, PROTOCOL)
     needed = {Spoken.PLAINTEXT: "GRPC", Spoken.TLS: "GRPCS"}.get(spoken)
     if needed is None:
         yield (
@@ -293,15 +322,3 @@ def _container_ports(pods: Sequence[Manifest]) -> dict[str, int]:
 
 def _told(containers: Mapping[str, int]) -> str:
     return ", ".join(f"{name}:{port}" for name, port in sorted(containers.items())) or "none"
-
-
-def _rules(ingress: Manifest) -> Sequence[Mapping[str, Any]]:
-    rules: Sequence[Mapping[str, Any]] = ingress["spec"].get("rules") or ()
-    return rules
-
-
-def _matches(rule: Mapping[str, Any], path: str) -> bool:
-    prefix = (rule.get("path") or "/").rstrip("/")
-    if rule.get("pathType") == "Exact":
-        return rule.get("path") == path
-    return path == prefix or path.startswith(f"{prefix}/")

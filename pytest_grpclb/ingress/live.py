@@ -14,14 +14,8 @@ from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.errors import ApiError, PreflightError
 from pytest_grpclb.ingress import probes
-from pytest_grpclb.ingress.chain import (
-    Facts,
-    Spoken,
-    backend_of,
-    mismatches,
-    service_port,
-    wrong_class,
-)
+from pytest_grpclb.ingress.chain import Facts, Spoken, mismatches, wrong_class
+from pytest_grpclb.ingress.rules import backend_of, passes_through, secret_names, service_port
 from pytest_grpclb.model import CallTemplate, Handshake, IngressAnswer, Redirect
 
 if TYPE_CHECKING:
@@ -52,6 +46,8 @@ _PAUSE_S = 0.02
 _GENERATIONS_S = 0.25
 """nginx's old workers still take new connections for 0.1 s beside the new ones."""
 _FORBIDDEN = frozenset({401, 403})
+_CONTROLLER_PODS = "app.kubernetes.io/name=ingress-nginx,app.kubernetes.io/component=controller"
+"""As ingress-nginx's own manifests and its chart label them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +252,7 @@ class Ingress:
             slices=slices,
             pods=pods,
             secrets=self._secrets(ingress),
+            arguments=self._arguments() if passes_through(ingress, self.host) else None,
             spoken=self._spoken(ingress, service, slices),
             complaints=[
                 each["message"]
@@ -276,11 +273,7 @@ class Ingress:
             return None
 
     def _secrets(self, ingress: Manifest) -> list[Manifest] | None:
-        names = {
-            each.get("secretName")
-            for each in ingress["spec"].get("tls") or ()
-            if self.host in (each.get("hosts") or ())
-        }
+        names = secret_names(ingress)
         found = self._readable(_SECRETS)
         if found is None:  # not everywhere: then in the one namespace where it should be
             found = self._readable(_SECRETS, self.namespace)
@@ -288,9 +281,23 @@ class Ingress:
             return None
         return [each for each in found if each["metadata"]["name"] in names]
 
-    def _readable(self, where: Resource, namespace: str = "") -> list[Manifest] | None:
+    def _arguments(self) -> list[str] | None:
+        """Return what the controller was started with; None: its pods are not to be seen."""
+        pods = self._readable(PODS, selector=_CONTROLLER_PODS)
+        containers = [each for pod in pods or () for each in pod["spec"]["containers"]]
+        if not containers:
+            return None
+        return [
+            argument
+            for container in containers
+            for argument in (*(container.get("command") or ()), *(container.get("args") or ()))
+        ]
+
+    def _readable(
+        self, where: Resource, namespace: str = "", *, selector: str = ""
+    ) -> list[Manifest] | None:
         try:
-            return list(self.api.list(where, namespace))
+            return list(self.api.list(where, namespace, selector=selector))
         except ApiError as error:
             if error.status not in _FORBIDDEN:
                 raise

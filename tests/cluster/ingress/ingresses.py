@@ -20,6 +20,7 @@ SERVICES = Resource("v1", "services", namespaced=True)
 SECRETS = Resource("v1", "secrets", namespaced=True)
 
 PROTOCOL = "nginx.ingress.kubernetes.io/backend-protocol"
+PASSTHROUGH = "nginx.ingress.kubernetes.io/ssl-passthrough"
 FAKE = "CN=Kubernetes Ingress Controller Fake Certificate,O=Acme Co"
 
 

@@ -26,6 +26,7 @@ from pytest_grpclb.ingress import probes
 from .ingresses import (
     FAKE,
     INGRESSES,
+    PASSTHROUGH,
     PROTOCOL,
     SECRETS,
     SERVICES,
@@ -195,6 +196,63 @@ def test_a_port_that_the_service_has_not_is_named(
     assert refusal(grpclb) == [
         "backend.service.port is 80, and Service 'grpclb-ingress' has only grpc:50051; name one of "
         "these"
+    ]
+
+
+def test_the_services_target_port_is_as_good_as_its_port(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    ports = [{"name": "grpc", "port": 80, "protocol": "TCP", "targetPort": 50051}]
+    patch(api, SERVICES, namespace, {"spec": {"ports": ports}})
+    lead_to(api, namespace, {"name": "grpclb-ingress", "port": {"number": 50051}})
+    wait_until(lambda: grpclb.ingress.answer().answered)
+    assert grpclb.ingress.mismatches() == []
+
+
+def test_a_secret_that_a_wildcard_is_listed_for_will_do(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    for hosts in ({"hosts": [f"*.{grpclb.ingress.host.partition('.')[2]}"]}, {}):
+        tls = [{**hosts, "secretName": "grpclb-ingress-tls"}]
+        patch(api, INGRESSES, namespace, {"spec": {"tls": tls}})
+        assert_no_failed_calls(grpclb.drive(calls=10))
+        assert grpclb.ingress.handshake().leaf_der == grpclb.ingress.certificate_der
+
+
+def test_tls_that_is_passed_through_to_plaintext_pods_is_named(
+    installed: Callable[..., Grpclb],
+) -> None:
+    grpclb = installed(replicas=1, annotations={PASSTHROUGH: "true"})
+    assert refusal(grpclb) == [
+        f"annotation {PASSTHROUGH} is 'true', so that pods get clients' TLS as it is, but pod "
+        f"{pod_of(grpclb)!r} speaks HTTP/2 in plaintext on targetPort 50051; serve TLS there, or "
+        "remove the annotation"
+    ]
+
+
+def test_a_controller_that_does_not_pass_tls_through_is_named(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    """Pods labelled as ingress-nginx's are tell what the controller was started with."""
+    grpclb = installed(replicas=1, tls="end-to-end", annotations={PASSTHROUGH: "true"})
+    assert grpclb.ingress.mismatches() == []
+    labels = {
+        "app.kubernetes.io/name": "ingress-nginx",
+        "app.kubernetes.io/component": "controller",
+    }
+    container = {"name": "controller", "image": "none:1", "args": ["/nginx-ingress-controller"]}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "controller", "labels": labels},
+        "spec": {"containers": [container]},
+    }
+    api.apply([pod], namespace=namespace)
+    assert refusal(grpclb) == [
+        f"annotation {PASSTHROUGH} is 'true', and the controller runs without "
+        "--enable-ssl-passthrough, so that it ends TLS itself; start it with that flag"
     ]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_grpclb.certificates import Authority, tls_secret
-from pytest_grpclb.ingress.chain import Facts, Spoken, backend_of, mismatches
+from pytest_grpclb.ingress.chain import Facts, Spoken, mismatches
+from pytest_grpclb.ingress.rules import backend_of
 
 HOST = "a.example.com"
 PATH = "/helloworld.Greeter/SayHello"
@@ -131,10 +132,14 @@ def test_a_class_of_another_controller_is_named() -> None:
     ]
 
 
-@pytest.mark.parametrize("tls", [[], [{"hosts": ["b.example.com"], "secretName": "tls"}]])
+@pytest.mark.parametrize(
+    "tls", [[], [{"hosts": [HOST]}], [{"hosts": ["b.example.org"], "secretName": "other"}]]
+)
 def test_a_host_without_a_secret_is_named(tls: list[dict[str, Any]]) -> None:
+    other = tls_secret("other", AUTHORITY.issue("b.example.org"))
+    secrets = [SECRET, {**other, "metadata": {"name": "other", "namespace": "ns"}}]
     made = ingress(rule(HOST, ("/", "Prefix", "shop")), tls=tls)
-    assert mismatches(facts(made)) == [
+    assert mismatches(facts(made, secrets=secrets)) == [
         "spec.tls names no Secret for the host 'a.example.com', so clients get the controller's "
         "fake certificate; list the host there, with a secretName"
     ]

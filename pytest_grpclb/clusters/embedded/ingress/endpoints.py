@@ -104,9 +104,13 @@ class EndpointNames:
 
 
 def port_of(service: Object, asked: str) -> dict[str, Any] | None:
-    """Return the port of a Service that has *asked* for its name or number."""
+    """Return the port of a Service that has *asked* for its name, number or targetPort.
+
+    :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go, serviceEndpoints
+    """
     for port in service["spec"].get("ports") or ():
-        if asked and asked in {port.get("name", ""), str(port["port"])}:
+        target = str(port.get("targetPort", ""))
+        if asked and asked in {port.get("name", ""), str(port["port"]), target}:
             found: dict[str, Any] = port
             return found
     return None

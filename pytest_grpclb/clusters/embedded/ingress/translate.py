@@ -258,11 +258,10 @@ class _Translator:
                 'ended shows a host name and no path, so it takes a host and the path "/"',
             )
             return
-        service, port = self._port(ingress, backend)
-        address = (service or {}).get("spec", {}).get("clusterIP") or "None"
-        if port is None or address == "None":
-            return
-        self._passthroughs.setdefault(host, Passthrough(host=host, place=(address, port["port"])))
+        service, _ = self._port(ingress, backend)
+        place = _cluster_place(service, _asked(backend))
+        if place is not None:
+            self._passthroughs.setdefault(host, Passthrough(host=host, place=place))
 
     # --- endpoints
 
@@ -303,9 +302,9 @@ class _Translator:
         full = f"{namespace}-{name}-{asked.port}"
         leads_to: ServicePort | Place = asked
         if service is not None and port is not None:
-            address = service["spec"].get("clusterIP") or "None"
-            if wanted.service_upstream and address != "None":
-                full, leads_to = f"{full}-service", (address, port["port"])
+            place = _cluster_place(service, asked.port) if wanted.service_upstream else None
+            if place is not None:
+                full, leads_to = f"{full}-service", place
             elif not endpoints(self._store, asked):
                 self._note(ingress, "Backend", f"Service {name!r} has no ready endpoint: 503")
         self._upstreams[full] = Upstream(name=full, leads_to=leads_to)
@@ -387,6 +386,24 @@ class _Translator:
         note = Note(ingress=ingress, reason=reason, message=message)
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _cluster_place(service: Object | None, asked: str) -> Place | None:
+    """Return where a Service is reached at its ClusterIP; None: not at all.
+
+    A number is taken as it is, though nothing may listen there: it may be a targetPort.
+
+    :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go,
+        getServiceClusterEndpoint
+    """
+    spec = service["spec"] if service else {}
+    address = spec.get("clusterIP") or "None"
+    if address == "None":
+        return None
+    if asked.isdecimal():
+        return address, int(asked)
+    ports = spec.get("ports") or ()
+    return next(((address, port["port"]) for port in ports if port.get("name") == asked), None)
 
 
 def _asked(backend: dict[str, Any]) -> str:

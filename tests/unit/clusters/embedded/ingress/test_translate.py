@@ -16,6 +16,7 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     ServicePort,
     Upstream,
 )
+from pytest_grpclb.clusters.embedded.ingress.endpoints import endpoints as addresses
 from pytest_grpclb.clusters.embedded.ingress.translate import CLASSES, INGRESSES, translate
 from pytest_grpclb.clusters.embedded.store.store import Store
 
@@ -33,7 +34,10 @@ def store() -> Store:
         "services",
         {
             "metadata": {"name": "shop", "namespace": "ns"},
-            "spec": {"clusterIP": "10.0.0.9", "ports": [{"name": "grpc", "port": 80}]},
+            "spec": {
+                "clusterIP": "10.0.0.9",
+                "ports": [{"name": "grpc", "port": 80, "targetPort": 50051}],
+            },
         },
     )
     return store
@@ -156,6 +160,28 @@ def test_service_upstream_leads_to_the_cluster_ip(store: Store) -> None:
     ingress(store, ("a.example.com", "/", "Prefix"), service_upstream="true")
     [upstream] = translate(store).configuration.upstreams
     assert upstream == Upstream(name="ns-shop-grpc-service", leads_to=("10.0.0.9", 80))
+
+
+def test_a_port_is_found_by_its_target_port_as_well(store: Store) -> None:
+    endpoints(store, ("10.1.0.1", True))
+    ingress(store, ("a.example.com", "/", "Prefix"), to=backend({"number": 50051}))
+    told = translate(store)
+    [port] = told.users
+    assert addresses(store, port) == (("10.1.0.1", 50051),)
+    assert told.notes == ()
+
+
+def test_the_cluster_ip_knows_no_target_ports(store: Store) -> None:
+    """Nothing listens there: ingress-nginx takes the number as it is."""
+    endpoints(store, ("10.1.0.1", True))
+    to = backend({"number": 50051})
+    ingress(store, ("a.example.com", "/", "Prefix"), to=to, service_upstream="true")
+    ingress(store, ("b.example.com", "/", "Prefix"), name="b", to=to, ssl_passthrough="true")
+    told = translate(store).configuration
+    assert [each.leads_to for each in told.upstreams if each.name.endswith("-service")] == [
+        ("10.0.0.9", 50051)
+    ]
+    assert [each.place for each in told.passthroughs] == [("10.0.0.9", 50051)]
 
 
 def test_without_ready_endpoints_it_is_said_what_is_answered(store: Store) -> None:
