@@ -1,7 +1,8 @@
 """What every cluster provider must pass; for your own: parametrize a test over CHECKS.
 
-Each check takes a `Subject` whose namespace is empty, and raises AssertionError, ApiError or
-NotReadyError if the cluster does not do what Kubernetes does.
+Each check takes a `Subject` whose namespace is empty, and raises AssertionError, ApiError,
+NotReadyError or DriverError if the cluster does not do what Kubernetes does. It skips the test and
+says why, where the cluster has no ingress controller, or whoever asks may not make roles.
 """
 
 from __future__ import annotations

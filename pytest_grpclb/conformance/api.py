@@ -1,15 +1,19 @@
 """What the Kubernetes API of a cluster must do.
 
-:source: Kubernetes documentation, "API concepts", "Server-Side Apply", "Labels and Selectors"
+:source: Kubernetes documentation, "API concepts", "Server-Side Apply", "Labels and Selectors",
+    "Using RBAC Authorization"
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import NAMESPACES, PODS
+import pytest
+
+from pytest_grpclb.clusters.kube import NAMESPACES, PODS, Resource
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
-from pytest_grpclb.conformance.subject import CONFIG_MAPS, Subject
+from pytest_grpclb.conformance.subject import CONFIG_MAPS, SLICES, Subject
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
@@ -20,12 +24,33 @@ __all__ = [
     "check_label_and_field_selectors",
     "check_namespace_deletion_removes_contents",
     "check_requests_without_credentials_are_refused",
+    "check_role_is_what_lets_a_service_account_in",
     "check_server_side_apply_drops_fields",
     "check_stale_version_is_a_conflict",
     "check_unknown_kind_is_not_found",
     "check_watch_from_a_lost_version_is_gone",
     "check_watch_sees_every_change_in_order",
 ]
+
+
+_RBAC = "rbac.authorization.k8s.io/v1"
+_ROLES = Resource(_RBAC, "roles", namespaced=True)
+_BINDINGS = Resource(_RBAC, "rolebindings", namespaced=True)
+_ACCOUNTS = Resource("v1", "serviceaccounts", namespaced=True)
+_ACCOUNT_FILES = "/var/run/secrets/kubernetes.io/serviceaccount"
+_ASK = """
+import http.client, json, os, pathlib, ssl, sys
+files = pathlib.Path(sys.argv[1])
+bearer = {"Authorization": "Bearer " + (files / "token").read_text().strip()}
+trusting = ssl.create_default_context(cafile=str(files / "ca.crt"))
+server = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
+def status(path):
+    connection = http.client.HTTPSConnection(*server, context=trusting, timeout=30)
+    connection.request("GET", path, headers=bearer)
+    return connection.getresponse().status
+print(json.dumps([status(path) for path in sys.argv[2:]]))
+"""
+"""Prints the status of each path, asked for as a pod's service account."""
 
 
 def check_requests_without_credentials_are_refused(subject: Subject) -> None:
@@ -38,6 +63,33 @@ def check_requests_without_credentials_are_refused(subject: Subject) -> None:
             assert _refusal(lambda: stranger.request(verb, path, body=body)).status in {401, 403}  # noqa: B023
     finally:
         stranger.close()
+
+
+def check_role_is_what_lets_a_service_account_in(subject: Subject) -> None:
+    """A pod may do with its account's token what a role says that is bound to it, and no more."""
+    group = _RBAC.partition("/")[0]
+    role = {"kind": "Role", "name": "watcher"}
+    rule = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}
+    account = {"kind": "ServiceAccount", "name": "bound", "namespace": subject.namespace}
+    try:
+        subject.create(_ROLES, {"metadata": {"name": "watcher"}, "rules": [rule]})
+        subject.create(
+            _BINDINGS,
+            {
+                "metadata": {"name": "watcher"},
+                "roleRef": {"apiGroup": group, **role},
+                "subjects": [account],
+            },
+        )
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        pytest.skip(f"whoever asks may not make roles: {error.message}")
+    paths = (SLICES.path(subject.namespace), PODS.path(subject.namespace), SLICES.path("default"))
+    for name, allowed in (("bound", [200, 403, 403]), ("free", [403, 403, 403])):
+        subject.create(_ACCOUNTS, {"metadata": {"name": name}})
+        [line] = subject.output(name, _ASK, _ACCOUNT_FILES, *paths, serviceAccountName=name)
+        assert json.loads(line) == allowed, f"account {name!r} was answered so on {paths}"
 
 
 def check_unknown_kind_is_not_found(subject: Subject) -> None:

@@ -1,7 +1,9 @@
-"""What a cluster's network must do, seen by real clients: calls sent by the driver, in a pod.
+"""What a cluster's network must do, seen by real clients: calls sent by the driver.
+
+It is in a pod, or for calls that enter by an ingress on this machine.
 
 :source: Kubernetes DNS-Based Service Discovery, version 1.1.0; Kubernetes documentation, "Virtual
-    IPs and Service Proxies"
+    IPs and Service Proxies", "Ingress"
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from pytest_grpclb.errors import ClusterUnavailableError
 from pytest_grpclb.installation import install
 from pytest_grpclb.outside import OutsideDriver
 from pytest_grpclb.samples import SAMPLE_CALL
@@ -24,10 +29,12 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.conformance.subject import Subject
     from pytest_grpclb.handle import Grpclb
+    from pytest_grpclb.model import Traffic
 
 __all__ = [
     "check_cluster_ip_pins_a_connection",
     "check_headless_name_resolves_to_every_ready_pod",
+    "check_ingress_shows_its_certificate_and_follows_pods",
     "check_service_records_lead_to_named_ports",
 ]
 
@@ -45,8 +52,7 @@ def check_headless_name_resolves_to_every_ready_pod(subject: Subject) -> None:
             with grpclb.traffic(rate=50) as traffic:
                 deadline_s = traffic.now_s() + subject.cluster.dns_cache_s + subject.timeout_s
                 while traffic.now_s() < deadline_s:
-                    seen = {uid for uid, calls in traffic.snapshot().counts().items() if calls}
-                    if seen >= _ready(grpclb):
+                    if _answered(traffic.snapshot()) >= _ready(grpclb):
                         break
                     traffic.wait(1.0)
         assert _who_answers(grpclb) == _ready(grpclb)
@@ -61,9 +67,28 @@ def check_cluster_ip_pins_a_connection(subject: Subject) -> None:
 def check_service_records_lead_to_named_ports(subject: Subject) -> None:
     """SRV records of a headless Service's named port lead to its pods: balancers are found so.
 
-    Without an answer the client falls back to a ClusterIP, by which one pod answers all.
+    Without an answer the client falls back to the addresses that the Service's name has. These are
+    the balancers' own, where nobody answers calls.
+
+    :raises DriverError: if no call is answered
     """
     with _installed(subject, "lookaside") as grpclb:
+        assert _who_answers(grpclb) == _ready(grpclb)
+
+
+def check_ingress_shows_its_certificate_and_follows_pods(subject: Subject) -> None:
+    """An Ingress of class nginx ends TLS with its Secret's certificate, for whichever pods are."""
+    try:
+        subject.cluster.ingress_address(https=True)
+    except ClusterUnavailableError as error:
+        pytest.skip(str(error))
+    with _installed(subject, "ingress-nginx") as grpclb:
+        presented = grpclb.ingress.handshake()
+        assert (presented.leaf_der, presented.error) == (grpclb.ingress.certificate_der, "")
+        assert _who_answers(grpclb) == _ready(grpclb)
+        grpclb.scale(subject.replicas + 1)
+        assert _who_answers(grpclb) == _ready(grpclb)
+        grpclb.scale(1)
         assert _who_answers(grpclb) == _ready(grpclb)
 
 
@@ -72,7 +97,8 @@ def _installed(subject: Subject, strategy: str) -> Iterator[Grpclb]:
     settings = replace(subject.settings, max_connection_age_s=None)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        outside = OutsideDriver(scratch / "driver.log")  # not started: no call is from outside
+        outside = OutsideDriver(scratch / "driver.log")  # started where calls are from outside
+        stack.callback(outside.close)
         yield install(
             stack,
             cluster=subject.cluster,
@@ -96,6 +122,10 @@ def _installed(subject: Subject, strategy: str) -> Iterator[Grpclb]:
 def _who_answers(grpclb: Grpclb) -> set[str]:
     traffic = grpclb.drive(calls=_CALLS, channels=1)
     assert not traffic.failures, traffic.failures
+    return _answered(traffic)
+
+
+def _answered(traffic: Traffic) -> set[str]:
     return {uid for uid, calls in traffic.counts().items() if calls}
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import tempfile
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters import PROVIDERS, ClusterRequest
-from pytest_grpclb.clusters.kube import KubeApi
+from pytest_grpclb.clusters.kube import KubeApi, Resource
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.conformance import CHECKS, Subject
+from pytest_grpclb.errors import ApiError, ClusterUnavailableError, DriverError
 from pytest_grpclb.samples import greeter_values
 from pytest_grpclb.settings import Settings
+from pytest_grpclb.strategies.lookaside import Lookaside
 
 from .stand_ins import StandIns
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters import Cluster
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
+    from pytest_grpclb.model import Target
 
+ROLES = Resource("rbac.authorization.k8s.io/v1", "roles", namespaced=True)
+BINDINGS = Resource("rbac.authorization.k8s.io/v1", "rolebindings", namespaced=True)
 RUN = "conformance-main"
 _numbers = itertools.count(1)
 
@@ -39,11 +44,14 @@ def cluster(
     if request.param == "embedded":
         yield embedded_cluster
         return
+    https = embedded_cluster.ingress_address(https=True)
+    http = embedded_cluster.ingress_address(https=False)
     asked = ClusterRequest(
         directory=tmp_path_factory.mktemp(request.param),
         image=embedded_cluster.programs_image,
         kubeconfig=str(embedded_cluster.kubeconfig),
         context=embedded_cluster.context,
+        ingress=f"{https}:{http.rpartition(':')[2]}" if request.param == "kubeconfig" else "",
     )
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "kind":
@@ -52,6 +60,7 @@ def cluster(
             stand_ins = StandIns.install(
                 tmp_path_factory.mktemp("stand-ins") / "it",
                 kubeconfig=embedded_cluster.kubeconfig,
+                ingress={"443/tcp": https, "80/tcp": http},
             )
             patch.setenv("PATH", stand_ins.path_variable())
         made = PROVIDERS[request.param](asked)
@@ -96,3 +105,68 @@ def subject(cluster: Cluster, cluster_api: KubeApi) -> Iterator[Subject]:
 @pytest.mark.parametrize("check", CHECKS)
 def test_provider_passes(subject: Subject, check: str) -> None:
     CHECKS[check](subject)
+
+
+# --- what a check is worth: it fails, or is skipped, where it should
+
+
+def test_a_cluster_without_service_records_does_not_pass(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that ask for none are told of none; the balancers' own addresses answer no call."""
+    target = Lookaside.target
+
+    def without(*given: Any, **named: Any) -> Target:
+        found = target(*given, **named)
+        kept = tuple(each for each in found.arguments if each[0] != "grpc.dns_enable_srv_queries")
+        return replace(found, arguments=kept)
+
+    monkeypatch.setattr(Lookaside, "target", without)
+    with pytest.raises(DriverError, match=r"^no call to dns:///grpclb-lookaside\."):
+        CHECKS["service_records_lead_to_named_ports"](replace(subject, timeout_s=5.0))
+
+
+def test_an_account_that_may_do_more_than_roles_say_does_not_pass(subject: Subject) -> None:
+    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    account = {"kind": "ServiceAccount", "name": "free", "namespace": subject.namespace}
+    subject.create(ROLES, {"metadata": {"name": "everything"}, "rules": everything})
+    subject.create(
+        BINDINGS,
+        {
+            "metadata": {"name": "everything"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": "everything",
+            },
+            "subjects": [account],
+        },
+    )
+    with pytest.raises(AssertionError, match=r"^account 'free' was answered so on "):
+        CHECKS["role_is_what_lets_a_service_account_in"](subject)
+
+
+def test_who_may_not_make_roles_is_not_held_to_them(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ApiError("POST", "/roles", status=403, reason="Forbidden", message="no, you may not")
+
+    monkeypatch.setattr(Subject, "create", refuse)
+    with pytest.raises(pytest.skip.Exception) as caught:
+        CHECKS["role_is_what_lets_a_service_account_in"](subject)
+    assert str(caught.value) == "whoever asks may not make roles: no, you may not"
+
+
+def test_a_cluster_without_an_ingress_controller_is_not_held_to_one(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_self: Cluster, *, https: bool) -> str:
+        raise ClusterUnavailableError("any", reason=f"no ingress ({https})", advice="install one")
+
+    monkeypatch.setattr(type(subject.cluster), "ingress_address", missing)
+    with pytest.raises(pytest.skip.Exception) as caught:
+        CHECKS["ingress_shows_its_certificate_and_follows_pods"](subject)
+    assert str(caught.value) == (
+        "cluster provider 'any' cannot be used here: no ingress (True); install one"
+    )
