@@ -72,11 +72,12 @@ def service_port(service: Manifest, backend: Manifest) -> Mapping[str, Any] | No
 def passes_through(ingress: Manifest, host: str) -> bool:
     """Tell whether clients' TLS for a host is to be led to the pods as it is.
 
-    :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go, getConfiguration
+    :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go, getConfiguration;
+        pkg/tcpproxy/tcp.go, TCPProxy.Get (a host is compared as it is)
     """
     return (
         is_true(ingress, PASSTHROUGH)
-        and bool(rule_host(ingress, host))
+        and rule_host(ingress, host) == host
         and any((each.get("path") or "/") == "/" for each in _paths(ingress, host))
     )
 

@@ -136,6 +136,7 @@ def test_passed_through_tls_leads_to_the_backend_of_the_root() -> None:
     [
         (ingress(WEB), "yes"),  # not what ingress-nginx takes for true
         (ingress(rule("", ("/", "Prefix", "shop"))), "true"),
+        (ingress(rule("*.example.com", ("/", "Prefix", "shop"))), "true"),
         (ingress(rule(HOST, (PATH, "Prefix", "shop"))), "true"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import os
 import re
 import signal
@@ -32,6 +33,8 @@ _EFFECT_S = 10.0
 _LOG_LINES = 10
 _STAMP = re.compile(r"^[0-9/]+ [0-9:]+ (\[\w+\]) \d+#\d+", re.MULTILINE)
 """What each line of nginx's log begins with: time, level, process and thread."""
+_REFUSED_S = 10.0
+"""A machine that is out of memory or files makes nginx refuse what it takes later."""
 _CHECKS = 500
 """Of so many configurations it is kept in mind what nginx made of them."""
 
@@ -54,8 +57,10 @@ class Nginx:
         self._log = directory / "nginx.log"
         self._process: Process | None = None
         self._applied: tuple[str, dict[str, bytes]] | None = None
-        self._checked: dict[bytes, str] = {}
-        """By digest of a configuration: what is wrong with it; empty if nothing."""
+        self._checked: dict[bytes, tuple[str, float]] = {}
+        """By digest of a configuration: what is wrong with it, or nothing, and until when that
+        holds.
+        """
 
     @property
     def running(self) -> bool:
@@ -83,7 +88,7 @@ class Nginx:
         self._applied = (text, keypairs)
 
     async def check(self, text: str, keypairs: dict[str, bytes]) -> Path:
-        """Have nginx look at a configuration, once; return its binary.
+        """Have nginx look at a configuration, unless it just has; return its binary.
 
         :raises NginxRefusalError: if it does not take it
         :raises NginxError: if there is no nginx, or it is too old
@@ -92,12 +97,15 @@ class Nginx:
         if binary is None:
             raise NginxError(f"no nginx is on this machine; {ADVICE}")
         digest = hashlib.sha256(repr((text, sorted(keypairs.items()))).encode()).digest()
-        if digest not in self._checked:
+        wrong, until_s = self._checked.get(digest, ("", -math.inf))
+        if time.monotonic() > until_s:
             self._write(text, keypairs)
             if len(self._checked) >= _CHECKS:
                 self._checked.clear()
-            self._checked[digest] = await self._check(binary)
-        if wrong := self._checked[digest]:
+            wrong = await self._check(binary)
+            until_s = time.monotonic() + _REFUSED_S if wrong else math.inf
+            self._checked[digest] = wrong, until_s
+        if wrong:
             raise NginxRefusalError(wrong)
         return binary
 

@@ -250,12 +250,13 @@ class _Translator:
     def _add_passthrough(
         self, ingress: Object, host: str, path: str, backend: dict[str, Any]
     ) -> None:
-        if host == CATCH_ALL or path != "/":
+        if host == CATCH_ALL or host.startswith("*.") or path != "/":
             self._note(
                 ingress,
                 "Passthrough",
                 f"ssl-passthrough of path {path!r}, host {host!r} has no effect: TLS that is not "
-                'ended shows a host name and no path, so it takes a host and the path "/"',
+                "ended shows a host name and no path, so it takes a host without a wildcard and "
+                'the path "/"',
             )
             return
         service, _ = self._port(ingress, backend)

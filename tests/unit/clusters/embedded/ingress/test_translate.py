@@ -456,11 +456,14 @@ def test_passthrough_leads_to_the_cluster_ip(store: Store) -> None:
     endpoints(store, ("10.1.0.1", True))
     ingress(store, ("a.example.com", "/", "Prefix"), ssl_passthrough="true")
     ingress(store, ("b.example.com", "/x", "Prefix"), name="path", ssl_passthrough="true")
+    ingress(store, ("*.example.com", "/", "Prefix"), name="wild", ssl_passthrough="true")
     told = translate(store)
     assert told.configuration.passthroughs == (
         Passthrough(host="a.example.com", place=("10.0.0.9", 80)),
     )
     assert said(store) == [
-        "Passthrough: ssl-passthrough of path '/x', host 'b.example.com' has no effect: TLS that "
-        'is not ended shows a host name and no path, so it takes a host and the path "/"'
+        f"Passthrough: ssl-passthrough of path {path!r}, host {host!r} has no effect: TLS that is "
+        "not ended shows a host name and no path, so it takes a host without a wildcard and the "
+        'path "/"'
+        for path, host in (("/x", "b.example.com"), ("/", "*.example.com"))
     ]
