@@ -8,17 +8,14 @@ Ingress; the rest goes on. So a missing secret is the fake certificate, and no e
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.certificates import KeypairError, covers, keypair_of, secret_for
 from pytest_grpclb.clusters.embedded.controllers.endpointslices import SLICES
 from pytest_grpclb.clusters.embedded.ingress.annotations import read_annotations
 from pytest_grpclb.clusters.embedded.ingress.configuration import (
     CATCH_ALL,
-    FAKE_KEYPAIR,
     Configuration,
     Location,
     Passthrough,
@@ -27,12 +24,11 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     Upstream,
 )
 from pytest_grpclb.clusters.embedded.ingress.endpoints import endpoints, port_of
-from pytest_grpclb.clusters.embedded.ingress.fake import FAKE_NAME
+from pytest_grpclb.clusters.embedded.ingress.presented import presented
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from pytest_grpclb.certificates import Keypair
     from pytest_grpclb.clusters.embedded.ingress.annotations import Annotations
     from pytest_grpclb.clusters.embedded.ingress.configuration import Place
     from pytest_grpclb.clusters.embedded.store.store import Store
@@ -62,7 +58,6 @@ CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _STRICT_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 """What ingress-nginx takes as an Exact or Prefix path, unless told to be less strict."""
 _QUOTABLE_PATH = re.compile(r"/[^\x00-\x1f\x7f\ud800-\udfff]*")
-_EXPIRES_SOON = dt.timedelta(days=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +141,6 @@ class _Host:
 class _Translator:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._now = store.now()
         self._hosts: dict[str, _Host] = {CATCH_ALL: _Host()}
         self._upstreams: dict[str, Upstream] = {}
         self._passthroughs: dict[str, Passthrough] = {}
@@ -317,71 +311,11 @@ class _Translator:
     # --- certificates
 
     def _certificate(self, ingress: Object, host: str) -> str:
-        """Return the name of the certificate to present for *host*; empty if TLS is not asked for.
-
-        Whoever asks for TLS has it, with the fake certificate if need be: then plaintext is sent to
-        https as well.
-
-        :source: ingress-nginx v1.15.1, internal/ingress/controller/controller.go, createServers;
-            rootfs/etc/nginx/lua/lua_ingress.lua, redirect_to_https
-        """
-        entries = ingress["spec"].get("tls") or ()
-        if not entries:
-            return ""
-        namespace = ingress["metadata"]["namespace"]
-        secret = secret_for(entries, host, lambda name: self._keypair(namespace, name))
-        if not secret:
-            lists = "no entry of spec.tls lists the host, and no certificate there covers it"
-            why = lists if secret is None else "its entry of spec.tls has no secretName"
-            return self._fake(ingress, host, why)
-        try:
-            found = self._usable(namespace, secret)
-        except KeypairError as error:
-            return self._fake(ingress, host, str(error))
-        if not covers(found, host):
-            return self._fake(
-                ingress,
-                host,
-                f"the certificate in secret {secret!r} is for {', '.join(found.names) or 'no name'}"
-                f", not for {host!r}",
-            )
-        if found.expires < self._now:
-            self._note(
-                ingress,
-                "Certificate",
-                f"the certificate in secret {secret!r} for host {host!r} expired at "
-                f"{found.expires:%Y-%m-%d %H:%M:%S} UTC; it is presented all the same",
-            )
-        elif found.expires < self._now + _EXPIRES_SOON:
-            self._note(
-                ingress,
-                "Certificate",
-                f"the certificate in secret {secret!r} for host {host!r} is about to expire, at "
-                f"{found.expires:%Y-%m-%d %H:%M:%S} UTC",
-            )
-        # Neither of the two names has such a character, so that no other two make the same.
-        name = f"{namespace}_{secret}"
-        self._keypairs[name] = found.pem
-        return name
-
-    def _keypair(self, namespace: str, secret: str) -> Keypair | None:
-        try:
-            return self._usable(namespace, secret)
-        except KeypairError:
-            return None
-
-    def _usable(self, namespace: str, secret: str) -> Keypair:
-        found = self._store.find("secrets", secret, namespace)
-        if found is None:
-            raise KeypairError(f"there is no secret {secret!r} in namespace {namespace!r}")
-        try:
-            return keypair_of(found)
-        except KeypairError as error:
-            raise KeypairError(f"secret {secret!r} cannot be used: {error}") from error
-
-    def _fake(self, ingress: Object, host: str, why: str) -> str:
-        self._note(ingress, "Certificate", f"host {host!r} gets the {FAKE_NAME!r}: {why}")
-        return FAKE_KEYPAIR
+        found = presented(self._store, ingress, host)
+        self._keypairs.update(found.keypairs)
+        for message in found.notes:
+            self._note(ingress, "Certificate", message)
+        return found.name
 
     def _note(self, ingress: Object, reason: str, message: str) -> None:
         note = Note(ingress=ingress, reason=reason, message=message)
