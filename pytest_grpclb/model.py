@@ -58,6 +58,11 @@ class Mechanism(enum.Enum):
     """One backend for the life of a connection: the connection is the unit, not the call."""
 
 
+UPSTREAM_HEADER = "grpclb-upstream"
+"""Response header by which proxies name the pod that answered, ADDRESS:PORT. Each is told so: Envoy
+and the embedded ingress in their configuration, ingress-nginx in a ConfigMap of its controller."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The backends under test, as the strategy chart needs to know them."""

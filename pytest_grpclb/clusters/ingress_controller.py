@@ -1,6 +1,8 @@
 """The ingress controller: found where there is one, installed into a kind cluster where not.
 
-:source: ingress-nginx v1.15.1, its last release: user guide; the static manifest for kind
+:source: ingress-nginx v1.15.1, its last release: user guide; the static manifest for kind; its
+    ``nginx.tmpl``, where ``add-headers`` becomes ``more_set_headers``: that takes variables, and
+    holds for answers of every status
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pytest_grpclb.errors import (
     ClusterUnavailableError,
     CommandError,
 )
+from pytest_grpclb.model import UPSTREAM_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -60,7 +63,7 @@ def manifests(*, node: str, loaded: Collection[str] = ()) -> list[Manifest]:
     image = IMAGE if IMAGE in loaded else f"{IMAGE}@{_DIGEST}"
     text = Path(__file__).with_name("ingress-nginx.yaml").read_text()
     filled = text.replace(": NODE\n", f": {node}\n").replace(": IMAGE\n", f": {image}\n")
-    return list(yaml.safe_load_all(filled))
+    return list(yaml.safe_load_all(filled.replace("  UPSTREAM_HEADER:", f"  {UPSTREAM_HEADER}:")))
 
 
 def controllers(api: KubeApi) -> Mapping[str, str]:

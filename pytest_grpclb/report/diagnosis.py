@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.model import Mechanism, Outcome
+from pytest_grpclb.model import UPSTREAM_HEADER, Mechanism, Outcome
 from pytest_grpclb.report.tables import describe_slow, opened_connections, pod_name
 from pytest_grpclb.statistics import count_unnamed, latencies, plural, slow_backends
+from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pytest_grpclb.model import Backend, Traffic, Verdict
 
 __all__ = ["diagnose", "name_advice"]
+
+_INGRESS = IngressNginx().name
 
 
 def diagnose(traffic: Traffic, verdict: Verdict) -> str:
@@ -41,8 +44,23 @@ def name_advice(traffic: Traffic) -> str:
     """Return what was tried to learn who answered, and what to add where nothing helped."""
     tried = f"tried: {', '.join(traffic.attribution_tried)}; " if traffic.attribution_tried else ""
     return (
-        f"{tried}let the service send its pod's UID in a response header (--grpclb-backend-key) or "
-        "a field of its reply (--grpclb-backend-field)"
+        f"{tried}{_controller_advice(traffic)}let the service send its pod's UID in a response "
+        "header (--grpclb-backend-key) or a field of its reply (--grpclb-backend-field)"
+    )
+
+
+def _controller_advice(traffic: Traffic) -> str:
+    """Return what to set on an ingress controller whose answers lack the proxy's own header.
+
+    :source: ingress-nginx v1.15.1, "Custom Headers"; its controller reads them when it starts
+    """
+    lacking = any(f"{UPSTREAM_HEADER!r}" in each for each in traffic.attribution_tried)
+    if not lacking or traffic.strategy != _INGRESS:
+        return ""
+    return (
+        "have the ingress controller name the pod: in its ConfigMap set add-headers to "
+        "NAMESPACE/NAME of another ConfigMap, which has the entry "
+        f"'{UPSTREAM_HEADER}: $upstream_addr', and restart it; or "
     )
 
 

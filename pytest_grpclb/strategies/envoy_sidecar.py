@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.model import Mechanism, Service, Target, Timers
+from pytest_grpclb.model import UPSTREAM_HEADER, Mechanism, Service, Target, Timers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_grpclb.settings import Settings
 
-__all__ = ["UPSTREAM_HEADER", "EnvoySidecar"]
-
-UPSTREAM_HEADER = "grpclb-upstream"
-"""Response header by which Envoy names the pod that answered."""
+__all__ = ["EnvoySidecar"]
 
 _PORT = 10000
 

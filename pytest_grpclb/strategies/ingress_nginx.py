@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.model import Mechanism, Service, Target, Timers
+from pytest_grpclb.model import UPSTREAM_HEADER, Mechanism, Service, Target, Timers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_grpclb.settings import Settings
 
-__all__ = ["BACKEND_SECRET", "UPSTREAM_HEADER", "IngressNginx"]
+__all__ = ["BACKEND_SECRET", "IngressNginx"]
 
 BACKEND_SECRET = "grpclb-backend-tls"  # noqa: S105 - a name
 """Made in the backends' namespace where TLS goes end to end; for their pods to mount."""
-
-UPSTREAM_HEADER = "grpclb-upstream"
-"""Response header by which the proxy names the pod that answered, where its controller's ConfigMap
-has it (``add-headers``, with the value ``$upstream_addr``), as the embedded cluster's does."""
 
 # From a change of the endpoints to calls that go by it: ingress-nginx takes over new endpoints in
 # its next round, at most once a second.

@@ -19,6 +19,9 @@ from pytest_grpclb.clusters.kind import KindProvider
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, NAMESPACES, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
 from pytest_grpclb.errors import ApiError, ClusterStartError, ClusterUnavailableError
+from pytest_grpclb.model import Service
+from pytest_grpclb.settings import Settings
+from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
 from .stand_ins import StandIns
 
@@ -129,6 +132,28 @@ def test_it_is_pinned_and_sits_on_the_node_whose_ports_are_mapped() -> None:
         }
     ]
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_its_answers_name_the_pod_by_the_header_that_is_looked_for() -> None:
+    """As add-headers has it: the name of a second ConfigMap, of which each entry is a header."""
+    objects = manifests(node="n")
+    maps = {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": each["data"]
+        for each in objects
+        if each["kind"] == "ConfigMap"
+    }
+    deployment = by_kind(objects)["Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert "--configmap=$(POD_NAMESPACE)/ingress-nginx-controller" in container["args"]
+    settings = maps["ingress-nginx/ingress-nginx-controller"]
+    service = Service(name="s", namespace="ns", selector={"a": "b"}, port=1, deployment="s")
+    target = IngressNginx().target(service, Settings(), release="r")
+    assert maps[settings["add-headers"]] == {target.upstream_header: "$upstream_addr"}
+    # The controller reads it when it starts, and not again.
+    kinds = [each["kind"] for each in objects]
+    assert max(at for at, kind in enumerate(kinds) if kind == "ConfigMap") < kinds.index(
+        "Deployment"
+    )
 
 
 def test_an_image_that_was_loaded_is_asked_for_by_its_tag() -> None:

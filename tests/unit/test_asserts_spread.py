@@ -167,6 +167,23 @@ def test_what_was_tried_to_learn_who_answered_is_told() -> None:
         assert_even_spread(made_traffic(rows, attribution_tried=tried))
 
 
+def test_an_ingress_that_does_not_name_pods_is_told_with_what_to_set_on_its_controller() -> None:
+    rows = Rows()
+    rows.unnamed()
+    tried = ("response header 'grpclb-upstream': absent",)
+    told = (
+        "INCONCLUSIVE: 1 answered call did not say which pod answered; tried: response header "
+        "'grpclb-upstream': absent; have the ingress controller name the pod: in its ConfigMap set "
+        "add-headers to NAMESPACE/NAME of another ConfigMap, which has the entry "
+        "'grpclb-upstream: $upstream_addr', and restart it; or let the service send its pod's UID "
+        "in a response header (--grpclb-backend-key) or a field of its reply "
+        "(--grpclb-backend-field)"
+    )
+    traffic = made_traffic(rows, attribution_tried=tried)
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_even_spread(replace(traffic, strategy="ingress-nginx"))
+
+
 def test_allowed_failures_are_answers_of_who_gave_them() -> None:
     traffic = made_traffic("abc" * 300)
     calls = traffic.calls

@@ -22,7 +22,7 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
     ServicePort,
 )
 from pytest_grpclb.clusters.embedded.ingress.endpoints import SERVICE, name_of
-from pytest_grpclb.strategies.ingress_nginx import UPSTREAM_HEADER
+from pytest_grpclb.model import UPSTREAM_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
