@@ -26,7 +26,7 @@ from pytest_grpclb.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from pytest_grpclb.clusters.kube import KubeApi
@@ -127,7 +127,7 @@ class KindProvider:
             if not self.programs_image:
                 files = own_image.content()
                 self.programs_image = own_image.reference(files)
-            self._ours = self._share.join(lambda: self._make(timeout_s))
+            self._ours = self._share.join(lambda claim: self._make(claim, timeout_s))
             self.kind = self._kind_cluster()
             self.kind.create()  # finds that it is there
         except CommandError as error:
@@ -250,10 +250,13 @@ class KindProvider:
 
     # --- making and deleting
 
-    def _make(self, timeout_s: float) -> bool:
-        """Create the cluster and load its images; return whether it is this run's own."""
-        ours = self.name not in self._clusters()
-        if ours:
+    def _make(self, claim: Callable[[], None], timeout_s: float) -> None:
+        """Create the cluster and load its images.
+
+        :param claim: says that it is this run's own
+        """
+        if self.name not in self._clusters():
+            claim()
             self._create(timeout_s)
         else:
             # Also mends what KindCluster stumbles over: a kubeconfig of its own that is empty.
@@ -262,7 +265,6 @@ class KindProvider:
             lead_to(self.kubeconfig, self.context, self._remote)
         self.kubeconfig.chmod(0o600)
         self._load()
-        return ours
 
     def _create(self, timeout_s: float) -> None:
         for attempt in range(1, _ATTEMPTS + 1):

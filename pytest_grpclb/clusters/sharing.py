@@ -58,11 +58,13 @@ class Share:
     def _state(self) -> Path:
         return self._folder / f"{self._name}.json"
 
-    def join(self, make: Callable[[], bool]) -> bool:
+    def join(self, make: Callable[[Callable[[], None]], None]) -> bool:
         """Take part; the first makes what is shared, the others wait for that.
 
-        :param make: returns whether it was made, and so is to be ended by the last one out; what it
-            raises is raised here, and the next one to join tries again
+        :param make: what it raises is raised here, and the next one to join tries again. Before it
+            begins to make anything it calls what it is given: from then on, and however making
+            goes on, the last one out ends what is shared
+        :return: whether the last one out ends it; if not, it was there before
         """
         with locked(self._folder / _LOCK):
             users = self._users_path.open("ab")
@@ -71,8 +73,16 @@ class Share:
             state = self._read()
             if state.get("made"):
                 return bool(state.get("ours"))
-            self._write(made=False, ours=True)
-            ours = make()
+            # One that tried before may have begun, and failed: then it is for this run to end.
+            ours = bool(state.get("ours"))
+            self._write(made=False, ours=ours)
+
+            def claim() -> None:
+                nonlocal ours
+                ours = True
+                self._write(made=False, ours=True)
+
+            make(claim)
             self._write(made=True, ours=ours)
             return ours
 

@@ -233,6 +233,35 @@ def test_an_image_that_is_not_there_is_named(
     assert stand_ins.get()["clusters"] == {}
 
 
+def test_a_cluster_whose_images_could_not_be_loaded_at_first_is_deleted_by_the_last_worker(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    asked = {"load_images": ("shop/server:1",)}
+    first, second = provider(worker="gw0", **asked), provider(worker="gw1", **asked)
+    first.start()
+    with pytest.raises(OptionError, match="docker pull"):
+        first.wait()
+    stand_ins.set(images=[*stand_ins.get().get("images", ()), "shop/server:1"])
+    begin(second)
+    assert creations(stand_ins) == 1
+    first.close()
+    second.close()
+    assert stand_ins.get()["clusters"] == {}
+
+
+def test_a_cluster_that_was_there_is_left_also_where_it_cannot_be_used(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(clusters={"mine": {"80/tcp": 8080}})
+    cluster = provider(kind_name="mine", load_images=("shop/server:1",))
+    cluster.start()
+    with pytest.raises(OptionError, match="docker pull"):
+        cluster.wait()
+    cluster.close()
+    assert stand_ins.asked("kind delete") == []
+    assert list(stand_ins.get()["clusters"]) == ["mine"]
+
+
 def test_the_users_kubeconfig_and_other_clusters_are_not_touched(
     provider: Callable[..., KindProvider],
     stand_ins: StandIns,

@@ -10,6 +10,7 @@ from pytest_grpclb.clusters.sharing import Share, shared_directory
 from pytest_grpclb.errors import GrpclbError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -19,9 +20,9 @@ class Ledger:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def make(self) -> bool:
+    def make(self, claim: Callable[[], None]) -> None:
+        claim()
         self.events.append("made")
-        return True
 
     def end(self) -> None:
         self.events.append("ended")
@@ -45,10 +46,10 @@ def test_the_first_makes_it_and_the_last_ends_it(tmp_path: Path) -> None:
 def test_others_wait_until_it_is_made(tmp_path: Path) -> None:
     ledger, making, may_end = Ledger(), threading.Event(), threading.Event()
 
-    def slowly() -> bool:
+    def slowly(claim: Callable[[], None]) -> None:
         making.set()
         assert may_end.wait(10)
-        return ledger.make()
+        ledger.make(claim)
 
     first, second = Share(tmp_path, "it"), Share(tmp_path, "it")
     threads = [
@@ -69,7 +70,7 @@ def test_others_wait_until_it_is_made(tmp_path: Path) -> None:
 
 def test_what_was_there_already_is_not_ended(tmp_path: Path) -> None:
     ledger, share = Ledger(), Share(tmp_path, "it")
-    share.join(lambda: False)
+    share.join(lambda _claim: None)
     assert leave(share, ledger) is False
     assert ledger.events == []
 
@@ -85,7 +86,7 @@ def test_it_stays_if_anybody_wants_it_kept(tmp_path: Path) -> None:
 
 
 def test_one_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
-    def fail() -> bool:
+    def fail(_claim: Callable[[], None]) -> None:
         raise RuntimeError("no room")
 
     ledger, first, second = Ledger(), Share(tmp_path, "it"), Share(tmp_path, "it")
@@ -98,11 +99,52 @@ def test_one_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
     assert ledger.events == ["made", "ended"]
 
 
+def test_one_that_was_begun_and_failed_is_ended_whoever_finishes_it(tmp_path: Path) -> None:
+    def half(claim: Callable[[], None]) -> None:
+        claim()
+        raise RuntimeError("no room")
+
+    ledger, first, second = Ledger(), Share(tmp_path, "it"), Share(tmp_path, "it")
+    with pytest.raises(RuntimeError, match="no room"):
+        first.join(half)
+    assert second.join(lambda _claim: None)  # finds it there
+    leave(first, ledger)
+    leave(second, ledger)
+    assert ledger.events == ["ended"]
+
+
+def test_what_was_there_already_is_not_ended_either_where_it_cannot_be_used(tmp_path: Path) -> None:
+    def fail(_claim: Callable[[], None]) -> None:
+        raise RuntimeError("no way in")
+
+    ledger, share = Ledger(), Share(tmp_path, "it")
+    with pytest.raises(RuntimeError, match="no way in"):
+        share.join(fail)
+    assert leave(share, ledger) is False
+    assert ledger.events == []
+
+
+def test_what_was_there_already_is_not_ended_after_a_run_that_died_at_its_door(
+    tmp_path: Path,
+) -> None:
+    def die(_claim: Callable[[], None]) -> None:
+        raise SystemExit
+
+    share = Share(tmp_path, "theirs")
+    with pytest.raises(SystemExit):
+        share.join(die)
+    assert share._users is not None
+    share._users.close()  # as the kernel does when a process is killed
+    ended: list[str] = []
+    Share.end_abandoned(tmp_path, ended.append)
+    assert ended == []
+
+
 def test_what_nobody_uses_any_more_is_abandoned(tmp_path: Path) -> None:
     ledger = Ledger()
     shares = {name: Share(tmp_path, name) for name in ("dead", "alive", "theirs")}
     for name, share in shares.items():
-        share.join(lambda name=name: name != "theirs")  # type: ignore[misc]
+        share.join(lambda claim, name=name: None if name == "theirs" else claim())  # type: ignore[misc]
     for name in ("dead", "theirs"):
         users = shares[name]._users
         assert users is not None
