@@ -1,35 +1,21 @@
-"""The programs that clusters in containers take: kind, and docker or what stands in for it."""
+"""What runs containers: docker, or what stands in for it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import platform
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_grpclb.errors import ClusterUnavailableError, CommandError
+from pytest_grpclb.errors import ClusterUnavailableError, CommandError, OptionError
 
-__all__ = ["KIND_VERSION", "Engine", "find_engine", "find_kind", "run"]
+__all__ = ["Engine", "find_engine", "full_name", "run"]
 
-KIND_VERSION = "v0.31.0"
-"""The release whose own node image is Kubernetes 1.35, the newest that ingress-nginx supports."""
-_KIND_SHA256 = {
-    "x86_64": ("amd64", "eb244cbafcc157dff60cf68693c14c9a75c4e6e6fedaf9cd71c58117cb93e3fa"),
-    "aarch64": ("arm64", "8e1014e87c34901cc422a1445866835d1e666f2a61301c27e722bdeab5a1f7e4"),
-}
-""":source: kind, release v0.31.0, kind-linux-*.sha256sum"""
-_KIND_URL = "https://github.com/kubernetes-sigs/kind/releases/download/{version}/kind-linux-{arch}"
-_KIND_VARIABLE = "GRPCLB_KIND_BIN"
 _ENGINE_VARIABLE = "KIND_EXPERIMENTAL_PROVIDER"
 _ENGINES = ("docker", "podman", "nerdctl")
 """In the order in which kind itself looks for them."""
-_DOWNLOAD_S = 60.0
 _ANSWER_S = 20.0
 _LAST_LINES = 20
 
@@ -84,13 +70,28 @@ class Engine:
             return False
         return True
 
-    def save(self, image: str, archive: str) -> None:
-        """Write an image to an archive that kind can load, of one platform alone.
+    def cgroup_version(self) -> int | None:
+        """Return 1 or 2: which control groups containers get; None: it does not say.
 
-        Docker's containerd image store would put the list of all its platforms there, though it has
-        one of them, and kind's nodes then look for the others in vain.
+        :source: docker(1), ``docker info``; podman-info(1); nerdctl has Docker's fields
+        """
+        field = ".Host.CgroupsVersion" if self.name == "podman" else ".CgroupVersion"
+        try:
+            told = self.run("info", f"--format={{{{{field}}}}}", timeout_s=_ANSWER_S)
+        except CommandError:
+            return None
+        return {"1": 1, "2": 2}.get(told.strip().removeprefix("v"))
+
+    def save(self, image: str, archive: str) -> None:
+        """Write an image to an archive that kind can load, under the name that pods give it.
+
+        Of one platform alone: Docker's containerd image store would put the list of all its
+        platforms there, though it has one of them, and kind's nodes then look for the others in
+        vain. Podman builds "shop:1" as localhost/shop:1, and would save it so, while in a pod that
+        is docker.io/library/shop:1.
 
         :raises CommandError: if it cannot
+        :raises OptionError: if podman has two images that pods might mean by the name
         :source: containerd, ``ctr images import``, by which kind loads its nodes; Docker Engine API
             1.48, "Export an image"
         """
@@ -100,7 +101,43 @@ class Engine:
             with contextlib.suppress(CommandError):  # Docker before 28 has no such flag
                 self.run("image", "save", f"--platform={platform}", f"--output={archive}", image)
                 return
-        self.run("image", "save", f"--output={archive}", image)
+        if self.name == "podman" and (full := full_name(image)) != image:
+            self._save_as(full, image, archive)
+        else:
+            self.run("image", "save", f"--output={archive}", image)
+
+    def _save_as(self, full: str, image: str, archive: str) -> None:
+        """Save an image under its full name, which it has for as long as that takes."""
+        same = "--format={{.Id}}"
+        has_full = self.has_image(full)
+        if has_full:
+            ids = [self.run("image", "inspect", same, name).strip() for name in (image, full)]
+            if ids[0] != ids[1]:
+                raise OptionError(
+                    "--grpclb-load-image",
+                    image,
+                    expected=f"one image of that name: podman has {ids[0][:12]} under it and "
+                    f"{ids[1][:12]} as {full}, which pods mean by it; give the full name of the "
+                    "one that is wanted, and name that in the pods, too",
+                )
+        else:
+            self.run("tag", image, full)
+        try:
+            self.run("image", "save", f"--output={archive}", full)
+        finally:
+            if not has_full:
+                self.run("untag", image, full)
+
+
+def full_name(image: str) -> str:
+    """Return an image's name with its registry, as container runtimes read one without.
+
+    :source: distribution/reference, ``ParseNormalizedNamed``, which containerd's CRI goes by
+    """
+    first, slash, _ = image.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def find_engine(provider: str) -> Engine:
@@ -135,57 +172,3 @@ def find_engine(provider: str) -> Engine:
             advice=f"start {engine.name}, or use --grpclb-cluster=embedded",
         ) from error
     return engine
-
-
-def find_kind(given: str) -> Path:
-    """Return the program kind: the one given, or of the environment, or in PATH; else download it.
-
-    :param given: by the option ``--kind-bin`` of pytest-kind
-    :raises ClusterUnavailableError: if there is none where it should be, and none can be had
-    """
-    for source, value in (
-        ("--kind-bin", given),
-        (_KIND_VARIABLE, os.environ.get(_KIND_VARIABLE, "")),
-    ):
-        if value:
-            found = shutil.which(value)
-            if found is None:
-                raise ClusterUnavailableError(
-                    "kind",
-                    reason=f"{source} is {value!r}, which is no program",
-                    advice="give the path of kind, or leave it out to have it found",
-                )
-            return Path(found).absolute()
-    found = shutil.which("kind")
-    return Path(found).absolute() if found else _download()
-
-
-def _download() -> Path:
-    """Return kind from the user's cache, where it is put after its digest was checked."""
-    machine = platform.machine()
-    advice = f"install kind {KIND_VERSION} or newer, or use --grpclb-cluster=embedded"
-    if machine not in _KIND_SHA256 or platform.system() != "Linux":
-        reason = f"kind is not in PATH, and not downloaded for {platform.system()} on {machine}"
-        raise ClusterUnavailableError("kind", reason=reason, advice=advice)
-    arch, digest = _KIND_SHA256[machine]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-grpclb"
-    target = cache / f"kind-{KIND_VERSION}"
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == digest:
-        return target
-    url = _KIND_URL.format(version=KIND_VERSION, arch=arch)
-    try:
-        with urllib.request.urlopen(url, timeout=_DOWNLOAD_S) as answer:  # noqa: S310 - https, fixed
-            program = answer.read()
-    except (OSError, urllib.error.URLError) as error:
-        reason = f"kind is not in PATH, and downloading {url} failed: {error}"
-        raise ClusterUnavailableError("kind", reason=reason, advice=advice) from error
-    seen = hashlib.sha256(program).hexdigest()
-    if seen != digest:
-        reason = f"{url} has the SHA-256 {seen}, not {digest}"
-        raise ClusterUnavailableError("kind", reason=reason, advice=advice)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(program)
-    part.chmod(0o755)
-    part.replace(target)
-    return target

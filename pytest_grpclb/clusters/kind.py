@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_grpclb.clusters import image as own_image
-from pytest_grpclb.clusters.engine import Engine, find_engine, find_kind, run
-from pytest_grpclb.clusters.kind_config import merged
+from pytest_grpclb.clusters.engine import Engine, find_engine, run
+from pytest_grpclb.clusters.kind_config import IMAGE_FOR_CGROUP_V1, needs_cgroup_v2, read
+from pytest_grpclb.clusters.kind_images import bring_images
+from pytest_grpclb.clusters.kind_program import find_kind
 from pytest_grpclb.clusters.remote import lead_to, remote_host
 from pytest_grpclb.clusters.sharing import Share, locked, shared_directory
 from pytest_grpclb.clusters.termination import Termination
@@ -22,7 +24,6 @@ from pytest_grpclb.errors import (
     ClusterStartError,
     ClusterUnavailableError,
     CommandError,
-    OptionError,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class KindProvider:
     def start(self) -> None:
         """Find what it takes; the cluster is created by `wait`.
 
-        :raises ClusterUnavailableError: if pytest-kind, kind or a container engine is missing
+        :raises ClusterUnavailableError: if pytest-kind, kind or a container engine is missing or
+            too old, or the nodes would not start on this machine
         :raises OptionError: if the user's configuration file cannot be used
         """
         self._config()
@@ -109,9 +111,25 @@ class KindProvider:
             )
         self._engine = find_engine(_NAME)
         self._remote = remote_host(self._engine.name)
-        self._program = find_kind(self._request.kind_program)
+        named = bool(self._request.kind_image)  # then it is the user who matches one to the other
+        self._program = find_kind(self._request.kind_program, any_version=named)
+        self._check_cgroups()
         self._folder = shared_directory(_NAME)
         self._termination.open()
+
+    def _check_cgroups(self) -> None:
+        """Raise if a node would wait in vain for its kubelet, which does not start here."""
+        assert self._engine is not None
+        image = needs_cgroup_v2(self._config())
+        if not image or self._engine.cgroup_version() != 1 or self.name in self._clusters():
+            return
+        raise ClusterUnavailableError(
+            _NAME,
+            reason=f"{self._engine.name} gives containers control groups of version 1, with which "
+            f"nodes of {image} do not start (Kubernetes 1.35 and newer)",
+            advice=f"set --grpclb-kind-image={IMAGE_FOR_CGROUP_V1}, or use a machine with cgroup "
+            "v2",
+        )
 
     def wait(self, timeout_s: float = _CREATE_S) -> None:
         """Create the cluster, unless another worker has or it was there, and load its images.
@@ -290,27 +308,13 @@ class KindProvider:
                 return
 
     def _load(self) -> None:
-        """Bring the images to the nodes by archives, which every engine and image store can do."""
         assert self._engine is not None
-        if not self._engine.has_image(self.programs_image):
-            if self._request.image:
-                raise self._no_image("--grpclb-image", self._request.image)
-            own_image.build(self._engine, self.programs_image, own_image.content())
-        for name in self._request.load_images:
-            if not self._engine.has_image(name):
-                raise self._no_image("--grpclb-load-image", name)
-        with tempfile.TemporaryDirectory(prefix="pytest-grpclb-images-") as folder:
-            archive = str(Path(folder) / "image.tar")
-            for name in dict.fromkeys((self.programs_image, *self._request.load_images)):
-                self._engine.save(name, archive)
-                self._run("load", "image-archive", archive, self._named)
-                Path(archive).unlink(missing_ok=True)
-
-    def _no_image(self, option: str, name: str) -> OptionError:
-        assert self._engine is not None
-        engine = self._engine.name
-        expected = f"an image that {engine} has; `{engine} pull {name}` fetches it"
-        return OptionError(option, name, expected=expected)
+        bring_images(
+            self._engine,
+            self.programs_image,
+            self._request,
+            load=lambda archive: self._run("load", "image-archive", archive, self._named),
+        )
 
     def _end(self) -> None:
         self.kind = None
@@ -366,18 +370,8 @@ class KindProvider:
         return before + shlex.join([str(self._program), "delete", "cluster", self._named])
 
     def _config(self) -> dict[str, Any]:
-        path, image = self._request.kind_config, self._request.kind_image
-        if path is None:
-            return merged(None, image=image, remote=self._remote)
-        source = str(path)
-        try:
-            user = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            expected = f"a YAML file with a configuration of kind; it says: {error}"
-            raise OptionError("--grpclb-kind-config", source, expected=expected) from error
-        if not isinstance(user, dict):
-            raise OptionError("--grpclb-kind-config", source, expected="a mapping in the file")
-        return merged(user, image=image, source=source, remote=self._remote)
+        asked = self._request
+        return read(asked.kind_config, image=asked.kind_image, remote=self._remote)
 
     def _kind_cluster(self) -> Any:
         from pytest_kind import KindCluster

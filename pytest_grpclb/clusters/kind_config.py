@@ -1,4 +1,4 @@
-"""kind's configuration file: what the plugin needs, merged into what the user has. Pure.
+"""kind's configuration file: what the plugin needs, merged into what the user has.
 
 :source: kind documentation, "Configuration"
 """
@@ -6,15 +6,26 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from pytest_grpclb.clusters.remote import EVERYWHERE, served_to
 from pytest_grpclb.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["CONTROL_NODE_PORT", "NODE_IMAGE", "merged"]
+__all__ = [
+    "CONTROL_NODE_PORT",
+    "IMAGE_FOR_CGROUP_V1",
+    "NODE_IMAGE",
+    "merged",
+    "needs_cgroup_v2",
+    "read",
+]
 
 NODE_IMAGE = (
     "kindest/node:v1.35.0@sha256:452d707d4862f52530247495d180205e029056831160e22870e37e3f6c1ac31f"
@@ -22,6 +33,18 @@ NODE_IMAGE = (
 """Kubernetes 1.35: ingress-nginx 1.15.1, its last release, supports nothing newer.
 
 :source: kind, release v0.31.0; ingress-nginx, "Supported Versions table"
+"""
+IMAGE_FOR_CGROUP_V1 = (
+    "kindest/node:v1.34.3@sha256:08497ee19eace7b4b5348db5c6a1591d7752b164530a36f855cb0f2bdcbadd48"
+)
+"""The newest of the same release of kind whose kubelet starts with control groups of version 1.
+
+:source: kind, release v0.31.0, "Images pre-built for this release"
+"""
+_CGROUP_V2_SINCE = 35
+"""The minor version of Kubernetes since which a kubelet by default does not start without.
+
+:source: Kubernetes, KEP-5573, "Remove cgroup v1 support"
 """
 CONTROL_NODE_PORT = 30052
 """A NodePort for control traffic that shall not go through the API's port-forward."""
@@ -32,6 +55,36 @@ _PORTS = (80, 443, CONTROL_NODE_PORT)
 _LABELS = {"ingress-ready": "true"}
 _FREE = 0
 """kind chooses a free port of the host."""
+
+
+def read(path: Path | None, *, image: str = "", remote: str = "") -> dict[str, Any]:
+    """Return the configuration of the cluster, with what the user has in the file *path*.
+
+    :raises OptionError: if that is no configuration of kind
+    """
+    if path is None:
+        return merged(None, image=image, remote=remote)
+    source = str(path)
+    try:
+        user = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        expected = f"a YAML file with a configuration of kind; it says: {error}"
+        raise OptionError("--grpclb-kind-config", source, expected=expected) from error
+    if not isinstance(user, dict):
+        raise OptionError("--grpclb-kind-config", source, expected="a mapping in the file")
+    return merged(user, image=image, source=source, remote=remote)
+
+
+def needs_cgroup_v2(config: Mapping[str, Any]) -> str:
+    """Return the image of the first node that does not start with control groups of version 1.
+
+    Empty: there is none, as far as the tags of their images tell.
+    """
+    for node in config["nodes"]:
+        found = re.search(r":v1\.(\d+)\.", node["image"])
+        if found and int(found[1]) >= _CGROUP_V2_SINCE:
+            return str(node["image"])
+    return ""
 
 
 def merged(

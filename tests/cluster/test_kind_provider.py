@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import tempfile
 from dataclasses import replace
@@ -14,6 +15,7 @@ import yaml
 
 from pytest_grpclb.clusters import ClusterRequest, kind
 from pytest_grpclb.clusters.kind import KindProvider
+from pytest_grpclb.clusters.kind_config import NODE_IMAGE
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError, OptionError
 
@@ -290,6 +292,53 @@ def test_the_ingress_is_where_the_engine_has_mapped_it(
     assert cluster.host_port(443) == "127.0.0.1:40443"
     with pytest.raises(ClusterUnavailableError, match="port 81 of 'grpclb-abc123' is not mapped"):
         cluster.host_port(81)
+
+
+def test_podmans_images_are_loaded_under_the_names_that_pods_give_them(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
+    mine = ["localhost/shop:1", "docker.io/library/other:2", "registry.example.org/third:3"]
+    stand_ins.set(images=mine)
+    cluster = begin(provider(load_images=("shop:1", "other:2", "registry.example.org/third:3")))
+    assert stand_ins.get()["loaded"] == [
+        cluster.programs_image,
+        "docker.io/library/shop:1",
+        "docker.io/library/other:2",
+        "registry.example.org/third:3",
+    ]
+    assert stand_ins.get()["images"] == [*mine, cluster.programs_image]
+
+
+def test_nodes_that_would_not_start_here_are_refused_before_they_are_created(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    stand_ins.set(cgroup_version="1", clusters={"mine": {}})
+    with pytest.raises(ClusterUnavailableError) as caught:
+        provider().start()
+    older = (
+        "kindest/node:v1.34.3@sha256:"
+        "08497ee19eace7b4b5348db5c6a1591d7752b164530a36f855cb0f2bdcbadd48"
+    )
+    assert str(caught.value) == (
+        "cluster provider 'kind' cannot be used here: docker gives containers control groups of "
+        f"version 1, with which nodes of {NODE_IMAGE} do not start (Kubernetes 1.35 and newer); "
+        f"set --grpclb-kind-image={older}, or use a machine with cgroup v2"
+    )
+    begin(provider(kind_image=older))
+    assert stand_ins.get()["config"]["nodes"][0]["image"] == older
+    begin(provider(kind_name="mine"))  # its nodes have started
+
+
+def test_a_kind_in_path_that_is_too_old_is_not_used(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins.set(kind_version="v0.26.0")
+    # Nor is one downloaded: that is for a machine that there is none for.
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(ClusterUnavailableError, match=r"is kind v0\.26\.0, older than v0\.27\.0"):
+        provider().start()
+    assert creations(stand_ins) == 0
 
 
 def test_an_engine_that_does_not_answer_is_no_engine(

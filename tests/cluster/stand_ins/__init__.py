@@ -1,4 +1,4 @@
-"""Programs that stand in for kind and docker where neither is: for the tests, and no others.
+"""Programs that stand in for kind, docker and podman where none is: for the tests, and no others.
 
 They record what they were asked, keep the state that the real ones would keep, answer in their
 words and with their exit codes, and what they call a cluster is an embedded one.
@@ -20,7 +20,7 @@ _ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIns:
-    """Both programs, in a folder for PATH, and the state that they share."""
+    """The programs, in a folder for PATH, and the state that they share."""
 
     folder: Path
 
@@ -35,7 +35,7 @@ class StandIns:
         made = cls(folder=folder)
         made.programs.mkdir(parents=True)
         made.state.mkdir()
-        for name in ("kind", "docker"):
+        for name in ("kind", "docker", "podman"):
             program = made.programs / name
             program.write_text(
                 f"#!/bin/sh\nSTAND_IN_STATE='{made.state}' PYTHONPATH='{_ROOT}' "

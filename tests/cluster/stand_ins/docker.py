@@ -40,6 +40,8 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
     match words:
         case ["ps"]:
             return ""
+        case ["info"]:
+            return f"{known.get('cgroup_version', '2')}\n"
         case ["build", context]:
             files = {str(each.relative_to(context)) for each in Path(context).rglob("*.*")}
             if not (Path(context) / "Dockerfile").is_file():

@@ -105,6 +105,8 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
     clusters = known.setdefault("clusters", {})
     name = flags.get("name", "kind")
     match words:
+        case ["version"]:
+            return f"kind {known.get('kind_version', 'v0.31.0')} go1.25.5 linux/amd64\n"
         case ["get", "clusters"]:
             if not clusters:
                 sys.stderr.write("No kind clusters found.\n")

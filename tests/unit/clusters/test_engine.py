@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import platform
-import urllib.request
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.engine import KIND_VERSION, Engine, find_engine, find_kind, run
-from pytest_grpclb.errors import ClusterUnavailableError, CommandError
+from pytest_grpclb.clusters.engine import Engine, find_engine, full_name, run
+from pytest_grpclb.errors import ClusterUnavailableError, CommandError, OptionError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,65 +21,9 @@ def program(folder: Path, name: str, script: str = "exit 0") -> Path:
 
 @pytest.fixture(autouse=True)
 def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is found but what the test puts there; nothing is downloaded."""
+    """Nothing is found but what the test puts there."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("KIND_EXPERIMENTAL_PROVIDER", "GRPCLB_KIND_BIN"):
-        monkeypatch.delenv(name, raising=False)
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-
-
-def test_kind_is_found_by_option_then_environment_then_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    option, variable, path = (
-        program(tmp_path / where, "kind") for where in ("option", "variable", "bin")
-    )
-    assert find_kind("") == path
-    monkeypatch.setenv("GRPCLB_KIND_BIN", str(variable))
-    assert find_kind("") == variable
-    assert find_kind(str(option)) == option
-
-
-def test_kind_is_downloaded_last_and_taken_only_with_its_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    url = (
-        f"https://github.com/kubernetes-sigs/kind/releases/download/{KIND_VERSION}/kind-linux-amd64"
-    )
-    advice = f"install kind {KIND_VERSION} or newer, or use --grpclb-cluster=embedded"
-    with pytest.raises(ClusterUnavailableError) as caught:
-        find_kind("")
-    assert str(caught.value) == (
-        "cluster provider 'kind' cannot be used here: kind is not in PATH, and downloading "
-        f"{url} failed: no network; {advice}"
-    )
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: BytesIO(b"evil"))
-    with pytest.raises(ClusterUnavailableError, match=r"has the SHA-256 .*, not eb244cba"):
-        find_kind("")
-    assert not (tmp_path / "cache").exists()
-
-
-def test_kind_is_not_downloaded_for_machines_that_it_is_not_made_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    with pytest.raises(ClusterUnavailableError, match="not downloaded for Linux on riscv64"):
-        find_kind("")
-
-
-def test_a_kind_that_is_no_program_is_named_with_who_named_it() -> None:
-    with pytest.raises(ClusterUnavailableError) as caught:
-        find_kind("/no/such/kind")
-    assert str(caught.value) == (
-        "cluster provider 'kind' cannot be used here: --kind-bin is '/no/such/kind', which is no "
-        "program; give the path of kind, or leave it out to have it found"
-    )
+    monkeypatch.delenv("KIND_EXPERIMENTAL_PROVIDER", raising=False)
 
 
 def test_the_engine_is_the_first_that_is_there_or_the_one_asked_for(
@@ -133,16 +74,96 @@ def test_only_docker_is_told_of_which_platform_an_image_is_saved(tmp_path: Path,
         f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n[ "$2" = save ] || echo linux/arm64\n'
     )
     program.chmod(0o755)
-    Engine(name=name, program=program).save("shop:1", "a.tar")
+    image = "docker.io/library/shop:1"
+    Engine(name=name, program=program).save(image, "a.tar")
     asked = (tmp_path / "asked").read_text().splitlines()
-    plain = "image save --output=a.tar shop:1"
+    plain = f"image save --output=a.tar {image}"
     assert (
         asked
         == {
             "docker": [
-                "image inspect --format={{.Os}}/{{.Architecture}} shop:1",
-                "image save --platform=linux/arm64 --output=a.tar shop:1",
+                f"image inspect --format={{{{.Os}}}}/{{{{.Architecture}}}} {image}",
+                f"image save --platform=linux/arm64 --output=a.tar {image}",
             ],
             "podman": [plain],
         }[name]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "told", "version"),
+    [
+        ("docker", ".CgroupVersion", "1", 1),
+        ("docker", ".CgroupVersion", "2", 2),
+        ("nerdctl", ".CgroupVersion", "2", 2),
+        ("podman", ".Host.CgroupsVersion", "v1", 1),
+        ("podman", ".Host.CgroupsVersion", "v2", 2),
+        ("docker", ".CgroupVersion", "", None),
+    ],
+)
+def test_each_engine_is_asked_for_control_groups_in_its_own_words(
+    tmp_path: Path, name: str, field: str, told: str, version: int | None
+) -> None:
+    asked = f"info --format={{{{{field}}}}}"
+    path = program(tmp_path / "bin", name, f'[ "$*" = "{asked}" ] && echo "{told}"')
+    assert Engine(name=name, program=path).cgroup_version() == version
+
+
+def test_an_engine_that_knows_no_control_groups_says_nothing_of_them(tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "docker", "exit 1")
+    assert Engine(name="docker", program=path).cgroup_version() is None
+
+
+@pytest.mark.parametrize(
+    ("image", "full"),
+    [
+        ("shop:1", "docker.io/library/shop:1"),
+        ("team/shop:1", "docker.io/team/shop:1"),
+        ("localhost/shop:1", "localhost/shop:1"),
+        ("localhost:5000/shop:1", "localhost:5000/shop:1"),
+        ("registry.example.org/team/shop:1", "registry.example.org/team/shop:1"),
+    ],
+)
+def test_a_name_without_a_registry_is_docker_hubs(image: str, full: str) -> None:
+    assert full_name(image) == full
+
+
+PODMAN = """
+echo "$*" >> "$0.asked"
+case "$*" in
+  "image inspect --format={{.Id}} shop:1") echo 1111111111111111;;
+  "image inspect --format={{.Id}} docker.io/library/shop:1") %s;;
+esac
+"""
+
+
+def test_podman_saves_what_it_calls_localhost_under_the_name_that_pods_give_it(
+    tmp_path: Path,
+) -> None:
+    path = program(tmp_path / "bin", "podman", PODMAN % "exit 125")
+    Engine(name="podman", program=path).save("shop:1", "a.tar")
+    full = "docker.io/library/shop:1"
+    assert path.with_name("podman.asked").read_text().splitlines()[1:] == [
+        f"tag shop:1 {full}",
+        f"image save --output=a.tar {full}",
+        f"untag shop:1 {full}",
+    ]
+
+
+def test_podman_keeps_the_name_of_an_image_that_it_has_had_before(tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "podman", PODMAN % "echo 1111111111111111")
+    Engine(name="podman", program=path).save("shop:1", "a.tar")
+    asked = path.with_name("podman.asked").read_text()
+    assert asked.splitlines()[-1] == "image save --output=a.tar docker.io/library/shop:1"
+    assert "tag" not in asked
+
+
+def test_podman_is_not_asked_to_save_one_of_two_images_that_pods_may_mean(tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "podman", PODMAN % "echo 2222222222222222")
+    with pytest.raises(OptionError) as caught:
+        Engine(name="podman", program=path).save("shop:1", "a.tar")
+    assert str(caught.value) == (
+        "--grpclb-load-image: 'shop:1' cannot be used; expected one image of that name: podman has "
+        "111111111111 under it and 222222222222 as docker.io/library/shop:1, which pods mean by "
+        "it; give the full name of the one that is wanted, and name that in the pods, too"
     )

@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.kind_config import NODE_IMAGE, merged
+from pytest_grpclb.clusters.kind_config import (
+    IMAGE_FOR_CGROUP_V1,
+    NODE_IMAGE,
+    merged,
+    needs_cgroup_v2,
+)
 from pytest_grpclb.errors import OptionError
 
 HEAD = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
@@ -71,6 +76,21 @@ def test_what_the_user_says_wins_and_stays() -> None:
 def test_an_image_that_was_asked_for_is_every_nodes() -> None:
     found = merged({"nodes": [{"image": "mine:1"}, {"role": "worker"}]}, image="asked:2")
     assert [node["image"] for node in found["nodes"]] == ["asked:2", "asked:2"]
+
+
+@pytest.mark.parametrize(
+    ("images", "needing"),
+    [
+        (["kindest/node:v1.36.1@sha256:1"], "kindest/node:v1.36.1@sha256:1"),
+        ([IMAGE_FOR_CGROUP_V1, "mirror:5000/node:v1.35.2"], "mirror:5000/node:v1.35.2"),
+        ([IMAGE_FOR_CGROUP_V1, "mine:1", "kindest/node:v1.9.0"], ""),
+    ],
+)
+def test_nodes_that_need_newer_control_groups_are_known_by_their_tags(
+    images: list[str], needing: str
+) -> None:
+    assert needs_cgroup_v2(merged({"nodes": [{"image": each} for each in images]})) == needing
+    assert needs_cgroup_v2(merged(None)) == NODE_IMAGE
 
 
 @pytest.mark.parametrize(
