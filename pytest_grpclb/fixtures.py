@@ -75,6 +75,7 @@ def _cluster_request(session: pytest.Session, directory: Path) -> ClusterRequest
         run=config.stash[RUN],
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
         image=options.image,
+        base_image=options.base_image,
         load_images=options.load_images,
         kubeconfig=options.kubeconfig,
         context=options.context,

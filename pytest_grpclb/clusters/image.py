@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 
 from pytest_grpclb._version import __version__
 from pytest_grpclb.clusters.engine import Engine, find_engine
-from pytest_grpclb.errors import GrpclbError
+from pytest_grpclb.errors import CommandError, GrpclbError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,16 +38,30 @@ _BASE = f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.mi
 are installed here have wheels for it, too."""
 
 
-def content() -> Mapping[str, bytes]:
+_MODES = {"file": 0o644, "folder": 0o755}
+"""Whatever the umask here: the image's user is not who has built it."""
+_FROM_ENVIRONMENT = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+"""What leads the build to its packages. Neither in the tag nor, but for the first stage, in the
+image; on the command line without their values, which may hold passwords.
+
+:source: Docker documentation, "docker buildx build", ``--build-arg``; buildah-build(1)
+"""
+
+
+def content(base: str = "") -> Mapping[str, bytes]:
     """Return the files that the image is built from, by their path in the build context.
 
+    :param base: the image to begin with; empty: the one of this Python
     :raises GrpclbError: if a library that the programs need is not installed here
     """
     package = Path(__file__).parent.parent
     sources = sorted(path for pattern in _SOURCES for path in package.glob(pattern))
     return {
         "Dockerfile": Path(__file__).with_name("Dockerfile").read_bytes(),
-        "requirements.txt": "\n".join((f"# on {_BASE}", *_requirements(), "")).encode(),
+        "requirements.txt": "\n".join((f"# on {base or _BASE}", *_requirements(), "")).encode(),
         **{f"pytest_grpclb/{path.relative_to(package)}": path.read_bytes() for path in sources},
     }
 
@@ -63,22 +79,48 @@ def build(
     image: str,
     files: Mapping[str, bytes],
     *,
-    base: str = _BASE,
+    base: str = "",
     platform: str = "",
 ) -> None:
     """Build *image* from *files*.
 
-    :param base: the image to begin with, which has Python
+    :param base: the image to begin with, which has Python; empty: the one of this Python
     :param platform: of the nodes that it is for, such as linux/arm64; empty: as this machine's
-    :raises CommandError: if the engine cannot; with what it said
+    :raises CommandError: if the engine cannot; with what it said, and what may be set
     """
     with tempfile.TemporaryDirectory(prefix="pytest-grpclb-image-") as folder:
         for name, text in files.items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text)
+        for path in Path(folder).rglob("*"):
+            path.chmod(_MODES["folder" if path.is_dir() else "file"])
         more = [f"--platform={platform}"] if platform else []
-        engine.run("build", f"--tag={image}", f"--build-arg=BASE={base}", *more, folder)
+        more += [f"--build-arg={name}" for name in _FROM_ENVIRONMENT if os.environ.get(name)]
+        try:
+            engine.run(
+                "build", f"--tag={image}", f"--build-arg=BASE={base or _BASE}", *more, folder
+            )
+        except CommandError as error:
+            what = (
+                f"{error.what}, so there is no image of the programs; where the base image, or "
+                "Python's packages, cannot be had from here, name another one with "
+                "--grpclb-base-image, and set PIP_INDEX_URL or HTTPS_PROXY in the environment; or "
+                "name an image that was built elsewhere with --grpclb-image"
+            )
+            output = _without_secrets(error.output)
+            raise CommandError(error.command, what=what, output=output) from None
+
+
+def _without_secrets(text: str) -> str:
+    """Return what an engine said without the users and passwords of what it was given."""
+    for name in _FROM_ENVIRONMENT:
+        for word in os.environ.get(name, "").split():
+            user, _, password = urlsplit(word).netloc.rpartition("@")[0].partition(":")
+            secret = password or user  # some registries have a token for the user's name
+            for each in (f"{user}:{password}", secret, unquote(secret)) if secret else ():
+                text = text.replace(each, "***")
+    return text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,7 +134,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         build(
-            find_engine("image"), given.image, content(), base=given.base, platform=given.platform
+            find_engine("image"),
+            given.image,
+            content(given.base),
+            base=given.base,
+            platform=given.platform,
         )
     except GrpclbError as error:
         sys.stderr.write(f"{error}\n")

@@ -143,7 +143,7 @@ class KindProvider:
             Share.end_abandoned(self._folder, self._delete)
             self._share = Share(self._folder, self.name)
             if not self.programs_image:
-                files = own_image.content()
+                files = own_image.content(self._request.base_image)
                 self.programs_image = own_image.reference(files)
             self._ours = self._share.join(lambda claim: self._make(claim, timeout_s))
             self.kind = self._kind_cluster()

@@ -28,16 +28,19 @@ def bring_images(
     :raises CommandError: if the engine cannot build or save one
     :raises OptionError: if one that the user has named is not here
     """
-    if not engine.has_image(programs):
+    # By an archive an image comes without the digest that it has in its registry: nodes pull it.
+    wanted = [programs] if "@" not in programs else []
+    if wanted and not engine.has_image(programs):
         if request.image:
             raise _not_here(engine, "--grpclb-image", programs)
-        own_image.build(engine, programs, own_image.content())
+        base = request.base_image
+        own_image.build(engine, programs, own_image.content(base), base=base)
     for name in request.load_images:
         if not engine.has_image(name):
             raise _not_here(engine, "--grpclb-load-image", name)
     with tempfile.TemporaryDirectory(prefix="pytest-grpclb-images-") as folder:
         archive = Path(folder) / "image.tar"
-        for name in dict.fromkeys((programs, *request.load_images)):
+        for name in dict.fromkeys((*wanted, *request.load_images)):
             engine.save(name, str(archive))
             load(str(archive))
             archive.unlink(missing_ok=True)

@@ -28,7 +28,10 @@ class ClusterRequest:
     worker: str = "main"
     """Which xdist worker of the run this is; "main" where there are none."""
     image: str = ""
-    """A prebuilt image of this package's own programs, REPOSITORY:TAG; empty: none was named."""
+    """A prebuilt image of this package's own programs, REPOSITORY:TAG or with a digest; empty: none
+    was named."""
+    base_image: str = ""
+    """What the image of these programs begins with, where it is built; empty: a public one."""
     load_images: tuple[str, ...] = ()
     """Images of this machine that pods will use, REPOSITORY:TAG."""
     kubeconfig: str = ""

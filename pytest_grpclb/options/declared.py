@@ -69,10 +69,17 @@ OPTIONS = (
     ),
     Option(
         name="image",
-        metavar="REPOSITORY:TAG",
+        metavar="REPOSITORY:TAG|REPOSITORY@DIGEST",
         default="",
         help="the image of this package's own programs; needed for --grpclb-cluster=kubeconfig, "
         "else it is built where it is needed",
+    ),
+    Option(
+        name="base-image",
+        metavar="IMAGE",
+        default="",
+        help="for kind: an image with this Python, such as a mirror's python:3.11-slim, that the "
+        "image of this package's own programs begins with where it is built",
     ),
     Option(
         name="load-image",

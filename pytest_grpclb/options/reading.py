@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ class Options:
     embedded_images: Mapping[str, tuple[str, ...]]
     settings: Settings
     image: str
-    """Of this package's own programs, REPOSITORY:TAG; empty: the cluster provider's own."""
+    """Of this package's own programs, REPOSITORY:TAG or REPOSITORY@DIGEST; empty: the cluster
+    provider's own."""
+    base_image: str
     load_images: tuple[str, ...]
     kubeconfig: str
     context: str
@@ -95,20 +98,21 @@ def read_options(config: pytest.Config) -> Options:
     return Options(
         strategies=tuple(dict.fromkeys(names)),
         cluster=given["cluster"],
-        artifacts=Path(given["artifacts"]) if given["artifacts"] else None,
+        artifacts=config.rootpath / given["artifacts"] if given["artifacts"] else None,
         embedded_images=_with_command(_images(config.getini("grpclb_embedded_images")), service),
         settings=settings,
-        image=_image("--grpclb-image", given["image"]),
+        image=_image("--grpclb-image", given["image"], digest=True),
+        base_image=_base_image(given["base-image"]),
         load_images=tuple(
             _image("--grpclb-load-image", name.strip())
             for text in given["load-image"]
             for name in text.split(",")
             if name.strip()
         ),
-        kubeconfig=given["kubeconfig"],
+        kubeconfig=_files(given["kubeconfig"], config.rootpath),
         context=given["context"],
         kind_image=given["kind-image"],
-        kind_config=Path(given["kind-config"]) if given["kind-config"] else None,
+        kind_config=config.rootpath / given["kind-config"] if given["kind-config"] else None,
         kind_name=given["kind-name"],
         ingress=_ingress_place(given["ingress"]),
         keep=_keep(given["keep"]),
@@ -252,15 +256,35 @@ def _split(texts: Sequence[str], at: str = r"[,\n]") -> list[str]:
     return [part.strip() for text in texts for part in re.split(at, text) if part.strip()]
 
 
-def _image(name: str, value: str) -> str:
-    """Check that an image has a tag that stays what it is: kubelets pull "latest" each time.
+def _image(name: str, value: str, *, digest: bool = False) -> str:
+    """Check that an image is one that stays what it is: kubelets pull "latest" each time.
 
+    :param digest: whether a digest does; what is loaded into nodes has there another one, or none
     :source: Kubernetes documentation, "Images", "Default image pull policy"
     """
+    if digest and re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", value):
+        return value
     repository, _, tag = value.rpartition(":")
     if value and (not repository or "/" in tag or "@" in value or tag in {"", "latest"}):
-        raise OptionError(name, value, expected="REPOSITORY:TAG, with a tag other than 'latest'")
+        other = ", or REPOSITORY@sha256:DIGEST" if digest else ""
+        raise OptionError(
+            name, value, expected=f"REPOSITORY:TAG, with a tag other than 'latest'{other}"
+        )
     return value
+
+
+def _base_image(value: str) -> str:
+    if not re.fullmatch(r"[\w./:@-]*", value, re.ASCII):
+        raise OptionError(
+            "--grpclb-base-image", value, expected="an image, such as mirror/python:3.11-slim"
+        )
+    return value
+
+
+def _files(text: str, root: Path) -> str:
+    """Return paths, joined as ``KUBECONFIG`` joins them, as seen from *root*."""
+    names = [name for name in text.split(os.pathsep) if name]
+    return os.pathsep.join(str(root / Path(name).expanduser()) for name in names)
 
 
 def _ingress_place(value: str) -> str:

@@ -205,6 +205,25 @@ def test_images_are_loaded_by_archive_once_a_run(
     assert all("image-archive" in line for line in stand_ins.asked("kind load"))
 
 
+def test_an_image_that_is_named_by_its_digest_is_left_for_the_nodes_to_pull(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    """By an archive it would come without that digest, and nobody would find it."""
+    stand_ins.set(images=["shop/server:1"])
+    name = "registry.example.org/programs@sha256:" + "0" * 64
+    cluster = begin(provider(image=name, load_images=("shop/server:1",)))
+    assert cluster.programs_image == name
+    assert stand_ins.get()["loaded"] == ["shop/server:1"]
+
+
+def test_the_image_is_built_on_the_base_that_is_named(
+    provider: Callable[..., KindProvider], stand_ins: StandIns
+) -> None:
+    begin(provider(base_image="mirror.example.org/python:3.11-slim"))
+    [asked] = stand_ins.asked("docker build")
+    assert " --build-arg=BASE=mirror.example.org/python:3.11-slim " in asked
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [

@@ -132,8 +132,8 @@ def test_without_docker_tests_are_skipped_with_the_reason_or_fail_if_it_is_requi
         ),
         (
             "--grpclb-image=programs",
-            "--grpclb-image: 'programs' cannot be used; "
-            "expected REPOSITORY:TAG, with a tag other than 'latest'",
+            "--grpclb-image: 'programs' cannot be used; expected REPOSITORY:TAG, with a tag other "
+            "than 'latest', or REPOSITORY@sha256:DIGEST",
         ),
         (
             "--grpclb-load-image=shop:latest",
@@ -142,8 +142,18 @@ def test_without_docker_tests_are_skipped_with_the_reason_or_fail_if_it_is_requi
         ),
         (
             "--grpclb-image=localhost:5000/programs",
-            "--grpclb-image: 'localhost:5000/programs' cannot be used; "
-            "expected REPOSITORY:TAG, with a tag other than 'latest'",
+            "--grpclb-image: 'localhost:5000/programs' cannot be used; expected REPOSITORY:TAG, "
+            "with a tag other than 'latest', or REPOSITORY@sha256:DIGEST",
+        ),
+        (
+            "--grpclb-image=programs@sha256:0123",
+            "--grpclb-image: 'programs@sha256:0123' cannot be used; expected REPOSITORY:TAG, with "
+            "a tag other than 'latest', or REPOSITORY@sha256:DIGEST",
+        ),
+        (
+            "--grpclb-base-image=--build-arg X",
+            "--grpclb-base-image: '--build-arg X' cannot be used; expected an image, such as "
+            "mirror/python:3.11-slim",
         ),
     ],
 )
@@ -152,3 +162,28 @@ def test_options_that_cannot_be_used(pytester: pytest.Pytester, option: str, mes
     result = run(pytester, option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert message in result.stderr.str()
+
+
+def test_files_are_looked_for_below_the_root_directory(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all files that settings name are, from wherever pytest is started."""
+    pytester.makeini(
+        "[pytest]\ngrpclb_kind_config = k8s/kind.yaml\ngrpclb_kubeconfig = k8s/a:~/b:/c\n"
+        "grpclb_artifacts = saved\n"
+    )
+    tests = pytester.mkdir("tests")
+    pytester.makeconftest(
+        "from pytest_grpclb.fixtures import OPTIONS\n"
+        "def pytest_report_header(config):\n"
+        "    options = config.stash[OPTIONS]\n"
+        "    return [str(options.kind_config), options.kubeconfig, str(options.artifacts)]\n"
+    )
+    (tests / "test_it.py").write_text("def test_it(): pass\n")
+    monkeypatch.chdir(tests)
+    monkeypatch.setenv("HOME", "/home/me")
+    root = pytester.path
+    result = run(pytester)
+    result.assert_outcomes(passed=1)
+    wanted = [f"{root}/k8s/kind.yaml", f"{root}/k8s/a:/home/me/b:/c", f"{root}/saved"]
+    assert [line for line in result.stdout.lines if line in wanted] == wanted

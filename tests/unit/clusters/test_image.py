@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from pytest_grpclb._version import __version__
 from pytest_grpclb.clusters import image
 from pytest_grpclb.clusters.engine import Engine
 from pytest_grpclb.clusters.image import build, content, main, reference
+from pytest_grpclb.errors import CommandError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,14 +84,81 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def test_building_gives_the_engine_the_files_the_tag_and_the_base(
-    engine: Engine, tmp_path: Path
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in image._FROM_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
     build(engine, "shop/programs:1", content(), base="mirror/python:3.12-slim")
     asked = (tmp_path / "docker.asked").read_text()
     assert asked.startswith(
         "build --tag=shop/programs:1 --build-arg=BASE=mirror/python:3.12-slim /"
     )
     assert (tmp_path / "docker.saw").read_text() == "Dockerfile pytest_grpclb requirements.txt "
+
+
+def test_what_is_built_can_be_read_by_its_user_whatever_the_umask(
+    engine: Engine, tmp_path: Path
+) -> None:
+    engine.program.write_text(
+        '#!/bin/sh\nfor last; do :; done; cd "$last" || exit 1\n'
+        'find . -mindepth 1 -printf "%y %m\\n" | sort -u > "$OLDPWD/saw"\n'
+    )
+    before = os.umask(0o077)
+    try:
+        with contextlib.chdir(tmp_path):
+            build(engine, "shop/programs:1", content())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "saw").read_text().splitlines() == ["d 755", "f 644"]
+
+
+def test_where_packages_come_from_is_told_by_the_environment_and_not_on_the_command_line(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = reference(content())
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:s3cret@pypi.example.org/simple")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    build(engine, "shop/programs:1", content())
+    asked = (tmp_path / "docker.asked").read_text()
+    assert " --build-arg=PIP_INDEX_URL --build-arg=HTTPS_PROXY " in asked
+    assert "PIP_EXTRA_INDEX_URL" not in asked
+    assert "s3cret" not in asked
+    # It is the same image, from wherever its packages were taken.
+    assert reference(content()) == plain
+    assert {f"ARG {name}" for name in image._FROM_ENVIRONMENT if name.startswith("PIP")} <= set(
+        content()["Dockerfile"].decode().splitlines()
+    )
+
+
+def test_another_base_is_another_image() -> None:
+    mirrored = content("mirror.example.org/python:3.11-slim")
+    assert mirrored["requirements.txt"].startswith(b"# on mirror.example.org/python:3.11-slim\n")
+    assert reference(mirrored) != reference(content())
+
+
+def test_a_build_that_fails_says_what_to_set_and_no_passwords(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:s3%21cret@pypi.example.org/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://t0ken@extra.example.org/simple /local")
+    engine.program.write_text(
+        '#!/bin/sh\necho "no grpcio at $PIP_INDEX_URL, $PIP_EXTRA_INDEX_URL; s3!cret" >&2; exit 1\n'
+    )
+    with pytest.raises(CommandError) as caught:
+        build(engine, "shop/programs:1", content())
+    command, _, told = str(caught.value).partition("` ")
+    assert "s3" not in command
+    assert told == (
+        "ended with exit code 1, so there is no image of the programs; where the base image, or "
+        "Python's packages, cannot be had from here, name another one with --grpclb-base-image, "
+        "and set PIP_INDEX_URL or HTTPS_PROXY in the environment; or name an image that was built "
+        "elsewhere with --grpclb-image; it said:\n"
+        "no grpcio at https://***@pypi.example.org/simple, https://***@extra.example.org/simple "
+        "/local; ***"
+    )
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 def test_from_the_command_line(
@@ -103,6 +173,4 @@ def test_from_the_command_line(
     assert "--platform" not in plain
     assert " --platform=linux/arm64 /" in other
     assert main(["shop/programs:1", "--base=broken:1"]) == 1
-    assert capsys.readouterr().err.endswith(
-        "` ended with exit code 1; it said:\nERROR: broken:1: not found\n"
-    )
+    assert capsys.readouterr().err.endswith("; it said:\nERROR: broken:1: not found\n")
