@@ -193,6 +193,7 @@ def grpclb_service(
         image=grpclb_cluster.cluster.programs_image,
         through_ingress=grpclb_strategy.name == IngressNginx().name,
         dns_cache_s=grpclb_cluster.cluster.dns_cache_s,
+        own_pods=request.config.stash[OPTIONS].own_pods,
     )
 
 
@@ -287,6 +288,7 @@ def grpclb(
                 outside=grpclb_outside_driver,
                 run=grpclb_cluster.run,
                 tls=_tls(request.config),
+                own_pods=request.config.stash[OPTIONS].own_pods,
                 observer=observe,
                 tell=request.config.stash[NOTES].append,
             )

@@ -6,6 +6,7 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.pull_secrets import copied_secrets
 from pytest_grpclb.clusters.readiness import with_gate
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
@@ -15,7 +16,7 @@ from pytest_grpclb.launching import Launcher
 from pytest_grpclb.lending import delete_abandoned, lent, resized
 from pytest_grpclb.model import CallTemplate, NamedCall
 from pytest_grpclb.rendering import DRIVER, StrategyChart, asked_by_ipv6, is_driver
-from pytest_grpclb.settings import TypeSource
+from pytest_grpclb.settings import OwnPods, TypeSource
 from pytest_grpclb.ways import way_inside, way_outside
 from pytest_grpclb.workloads import components_of
 
@@ -41,6 +42,7 @@ __tracebackhide__ = True  # what an error says is for people; these frames are n
 _RELEASE = "grpclb"
 """Helm release name of the strategy chart; each test has a namespace of its own."""
 _REFLECTION = TypeSource()
+_AS_CHARTED = OwnPods()
 
 
 def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
@@ -58,6 +60,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     run: str,
     stream: CallTemplate | None = None,
     tls: Tls | None = None,
+    own_pods: OwnPods = _AS_CHARTED,
     observer: Callable[[Verdict], None] | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> Grpclb:
@@ -73,9 +76,11 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
     :param run: label of all that the run makes
     :param tell: shows a line to the user at the end of the run
     :param tls: what clients need of a service that speaks TLS itself
+    :param own_pods: how the pods that are made here are on the cluster
     :raises ClusterUnavailableError: if the cluster lacks what the strategy needs
     :raises ChartError: if the strategy's chart does not render
     :raises ServiceError: if the service and the strategy do not fit together
+    :raises OptionError: if a Secret for pulling images cannot be copied
     :raises ApiError: if the cluster refuses an object
     :raises NotReadyError: if the pods do not get ready in time
     :raises CallError: if the call cannot be made: its method or request does not fit the service
@@ -85,14 +90,17 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
 
     resolver = Resolver(source=types)
     early = resolver.early(call)
-    service, manifests = backends.service, backends.manifests
+    service = replace(backends.service, domain=own_pods.cluster_domain)
+    manifests = backends.manifests
     if settings.readiness_gate:
         manifests = tuple(with_gate(manifests))
     # In somebody else's namespace names must be the run's own.
     release = namespace if backends.borrowed else _RELEASE
     if backends.borrowed:
         settings = replace(settings, ingress=settings.ingress.beside(namespace))
+        own_pods = own_pods.beside(namespace)
         delete_abandoned(api, service.namespace, tell=tell)
+    pulling = copied_secrets(api, own_pods.pull_secrets)
     chart = StrategyChart(
         strategy=strategy,
         cluster=cluster,
@@ -100,6 +108,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         settings=settings,
         release=release,
         tls=tls,
+        own_pods=own_pods,
     )
     # Where somebody else's pods run already, they tell; others do when they are ready.
     rendered = chart.rendered(ipv6=backends.borrowed and asked_by_ipv6(api, service))
@@ -124,6 +133,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         stack,
         api,
         backends=replace(backends, manifests=manifests),
+        pulling=pulling,
         rendered=rendered,
         namespace=namespace,
         run=run,
@@ -221,6 +231,7 @@ def _placed(
     api: KubeApi,
     *,
     backends: Backends,
+    pulling: Sequence[Manifest],
     rendered: Sequence[Manifest],
     namespace: str,
     run: str,
@@ -228,18 +239,19 @@ def _placed(
 ) -> list[Manifest]:
     """Make the objects, and return those that are to be made when the backends are ready.
 
+    :param pulling: what nodes need to pull the pods' images
     :param waits: whether one is: where DNS caches, an Envoy that asks for pods too early is told
         for half a minute that there are none
     """
     if backends.borrowed:
         place = backends.service.namespace
-        stack.enter_context(lent(api, rendered, namespace=place, run=run))
+        stack.enter_context(lent(api, [*pulling, *rendered], namespace=place, run=run))
         if backends.may_change:
             stack.enter_context(resized(api, backends.service, backends.replicas))
         return []
     later = [each for each in rendered if waits(each)]
     first = [each for each in rendered if each not in later]
-    api.apply([*backends.manifests, *first], namespace=namespace)
+    api.apply([*pulling, *backends.manifests, *first], namespace=namespace)
     return later
 
 

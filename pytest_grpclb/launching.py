@@ -189,7 +189,8 @@ def _next_step(error: str) -> str:
     if _NOT_FOUND in error:
         return (
             "the cluster's DNS does not know that name: its Service has no ready pods, or the "
-            "cluster's domain is not cluster.local, the default, below which names are dialled"
+            "cluster's domain, below which names are dialled, is not what --grpclb-cluster-domain "
+            "says"
         )
     status = error.partition(":")[0]
     if status not in _NOT_REACHED:

@@ -76,13 +76,15 @@ class Service:
     """The name of the workload that the pods belong to; empty: none that can be changed."""
     kind: str = "Deployment"
     """Of that workload: Deployment or StatefulSet."""
+    domain: str = "cluster.local"
+    """Below which the cluster's DNS has its names."""
 
     def host(self, name: str) -> str:
         """Return the DNS name of the Kubernetes Service *name* in the namespace of the backends.
 
         :source: Kubernetes DNS-Based Service Discovery, version 1.1.0, section 2.3
         """
-        return f"{name}.{self.namespace}.svc.cluster.local"
+        return f"{name}.{self.namespace}.svc.{self.domain}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

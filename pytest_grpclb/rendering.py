@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters.kube import PODS
 from pytest_grpclb.clusters.pods import selector_text
+from pytest_grpclb.settings import OwnPods
 from pytest_grpclb.workloads import images_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_grpclb.clusters import Cluster
@@ -24,6 +26,7 @@ __all__ = ["DRIVER", "StrategyChart", "asked_by_ipv6", "is_driver"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
+_AS_CHARTED = OwnPods()
 DRIVER = "driver"
 """The component that every strategy's chart has."""
 
@@ -39,6 +42,8 @@ class StrategyChart:
     release: str
     tls: Tls | None = None
     """What the pods' own TLS takes, where they have it."""
+    own_pods: OwnPods = _AS_CHARTED
+    """How the pods of the chart are on the cluster, where that is this package's own."""
 
     @property
     def path(self) -> Path:
@@ -62,12 +67,24 @@ class StrategyChart:
         beside: list[Manifest] = []
         if self.tls is not None:
             values, beside = self.tls.proxied(values, release=self.release, service=self.service)
+        if self.strategy.chart is None:
+            values = _merged(values, self.own_pods.strategy_values())
         rendered = render(
             self.path, values=values, release=self.release, namespace=self.service.namespace
         )
         for image in images_of(rendered):
             self.cluster.check_image(image)
         return [*beside, *rendered]
+
+
+def _merged(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *values* with *others*, which win; maps that both have are merged."""
+    both = {
+        key: _merged(values[key], other)
+        for key, other in others.items()
+        if isinstance(other, dict) and isinstance(values.get(key), dict)
+    }
+    return {**values, **others, **both}
 
 
 def is_driver(manifest: Manifest) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.chart import charts_directory
 from pytest_grpclb.model import CallKind, CallTemplate, NamedCall
+from pytest_grpclb.settings import OwnPods
 from pytest_grpclb.sources.rendered import ServiceSource
 from pytest_grpclb.strategies.ingress_nginx import BACKEND_SECRET
 
@@ -36,6 +37,7 @@ SAMPLE_STREAM = CallTemplate(
 SAMPLE_SERVER_STREAM = CallTemplate(
     method="/helloworld.Greeter/SayHelloStreamReply", kind=CallKind.SERVER_STREAMING
 )
+_AS_CHARTED = OwnPods()
 _PRE_STOP_S = 5
 """What it takes until endpoints are known everywhere but to DNS."""
 _ENDING_S = 25
@@ -43,15 +45,24 @@ _ENDING_S = 25
 
 
 def sample_source(
-    settings: Settings, *, image: str, through_ingress: bool = False, dns_cache_s: float = 0.0
+    settings: Settings,
+    *,
+    image: str,
+    through_ingress: bool = False,
+    dns_cache_s: float = 0.0,
+    own_pods: OwnPods = _AS_CHARTED,
 ) -> ServiceSource:
-    """Return the sample service for *settings*; parameters as those of `greeter_values`."""
+    """Return the sample service for *settings*; parameters as those of `greeter_values`.
+
+    :param own_pods: how its pods are on the cluster
+    """
     return ServiceSource(
         chart=charts_directory() / "greeter",
         release="greeter",
         values=greeter_values(
             settings, image=image, through_ingress=through_ingress, dns_cache_s=dns_cache_s
-        ),
+        )
+        | own_pods.greeter_values(),
         sets_replicas=False,
     )
 

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = ["STATUS_NAMES", "IngressSettings", "Keep", "Settings", "TypeSource", "status_codes"]
+__all__ = [
+    "PROGRAMS",
+    "STATUS_NAMES",
+    "IngressSettings",
+    "Keep",
+    "OwnPods",
+    "PullSecret",
+    "Settings",
+    "TypeSource",
+    "status_codes",
+]
 
 STATUS_NAMES = (
     "OK",
@@ -174,3 +184,79 @@ class Settings:
             # Bounds one attempt, which gRPC allows 20 s: a pod that is gone may not even refuse.
             ("grpc.min_reconnect_backoff_ms", 2000),
         )
+
+
+PROGRAMS = ("driver", "envoy", "balancer", "greeter")
+"""What runs in this package's own containers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSecret:
+    """A Secret by which nodes may pull images."""
+
+    name: str
+    namespace: str = ""
+    """Where it is to be copied from; empty: it is where the pods are."""
+    prefix: str = "grpclb-pull"
+    """Of a copy's name: it must not take the place of what is there."""
+
+    @property
+    def copied_name(self) -> str:
+        """What pods call it."""
+        return f"{self.prefix}-{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnPods:
+    """How the pods that this package makes are on a cluster; by default as its charts have them."""
+
+    envoy_image: str = ""
+    """REPOSITORY:TAG or REPOSITORY@DIGEST; empty: the chart's."""
+    pull_secrets: tuple[PullSecret, ...] = ()
+    cluster_domain: str = "cluster.local"
+    """Below which the cluster's DNS has its names."""
+    security: Mapping[str, int | None] = field(default_factory=dict)
+    """What pods' security contexts have instead; None: nothing under that key."""
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What containers have instead, by program; None: nothing under that key."""
+
+    def beside(self, name: str) -> OwnPods:
+        """Return the same for a namespace that is somebody else's: copies go by the run's name."""
+        secrets = tuple(replace(each, prefix=f"{name}-pull") for each in self.pull_secrets)
+        return replace(self, pull_secrets=secrets)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """What pods refer to for pulling their images."""
+        return tuple(each.copied_name for each in self.pull_secrets)
+
+    def strategy_values(self) -> dict[str, Any]:
+        """Return what the values of ``charts/strategy`` have instead, or besides."""
+        values = self._values()
+        for program in ("driver", "envoy", "balancer"):
+            if program in self.resources:
+                values[program] = {"resources": dict(self.resources[program])}
+        if self.envoy_image:
+            repository, _, tag = self.envoy_image.rpartition(":")
+            values.setdefault("envoy", {})["image"] = {"repository": repository, "tag": tag}
+        if self.cluster_domain != _CLUSTER_DOMAIN:
+            values["clusterDomain"] = self.cluster_domain
+        return values
+
+    def greeter_values(self) -> dict[str, Any]:
+        """Return what the values of ``charts/greeter`` have instead, or besides."""
+        values = self._values()
+        if "greeter" in self.resources:
+            values["resources"] = dict(self.resources["greeter"])
+        return values
+
+    def _values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        if self.pull_secrets:
+            values["imagePullSecrets"] = [{"name": name} for name in self.secret_names]
+        if self.security:
+            values["podSecurityContext"] = dict(self.security)
+        return values
+
+
+_CLUSTER_DOMAIN = OwnPods().cluster_domain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.options.own_pods import OWN_PODS_OPTIONS
 from pytest_grpclb.options.service import SERVICE_OPTIONS
 from pytest_grpclb.options.shape import Option
 from pytest_grpclb.settings import Settings
@@ -203,6 +204,7 @@ OPTIONS = (
         flag=True,
         help="fail tests whose cluster cannot be had here, instead of skipping them",
     ),
+    *OWN_PODS_OPTIONS,
     *SERVICE_OPTIONS,
 )
 

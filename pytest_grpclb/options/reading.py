@@ -6,23 +6,25 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
 from pytest_grpclb.options.declared import INI_ONLY, OPTIONS
+from pytest_grpclb.options.own_pods import read_own_pods
 from pytest_grpclb.options.service import read_service
 from pytest_grpclb.options.values import (
     command_words,
     header_key,
+    image_name,
     method_name,
     number,
     pairs,
     probability,
     whole,
 )
-from pytest_grpclb.settings import Keep, Settings, TypeSource, status_codes
+from pytest_grpclb.settings import Keep, OwnPods, Settings, TypeSource, status_codes
 from pytest_grpclb.sources.choice import COMMAND_IMAGE, ServiceChoice
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class Options:
     require: bool
     """A provider that cannot be used fails tests instead of having them skipped."""
     service: ServiceChoice
+    own_pods: OwnPods
+    """How the pods of this package's own are."""
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -89,22 +93,24 @@ def read_options(config: pytest.Config) -> Options:
         )
     if given["cluster"] == "kubeconfig":
         _check_existing(given)
+    own_pods = read_own_pods(given, cluster=given["cluster"])
     service = read_service(
         given,
         cluster=given["cluster"],
         skipped_kinds=config.getini("grpclb_skip_kinds"),
         root=config.rootpath,
     )
+    service = replace(service, pull_secrets=own_pods.pull_secrets)
     return Options(
         strategies=tuple(dict.fromkeys(names)),
         cluster=given["cluster"],
         artifacts=config.rootpath / given["artifacts"] if given["artifacts"] else None,
         embedded_images=_with_command(_images(config.getini("grpclb_embedded_images")), service),
         settings=settings,
-        image=_image("--grpclb-image", given["image"], digest=True),
+        image=image_name("--grpclb-image", given["image"], digest=True),
         base_image=_base_image(given["base-image"]),
         load_images=tuple(
-            _image("--grpclb-load-image", name.strip())
+            image_name("--grpclb-load-image", name.strip())
             for text in given["load-image"]
             for name in text.split(",")
             if name.strip()
@@ -118,6 +124,7 @@ def read_options(config: pytest.Config) -> Options:
         keep=_keep(given["keep"]),
         types=_types(given, config.rootpath),
         require=bool(given["require"]),
+        own_pods=own_pods,
         service=service,
     )
 
@@ -254,23 +261,6 @@ def _proto(name: str, root: Path, path: Sequence[Path]) -> Path:
 
 def _split(texts: Sequence[str], at: str = r"[,\n]") -> list[str]:
     return [part.strip() for text in texts for part in re.split(at, text) if part.strip()]
-
-
-def _image(name: str, value: str, *, digest: bool = False) -> str:
-    """Check that an image is one that stays what it is: kubelets pull "latest" each time.
-
-    :param digest: whether a digest does; what is loaded into nodes has there another one, or none
-    :source: Kubernetes documentation, "Images", "Default image pull policy"
-    """
-    if digest and re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", value):
-        return value
-    repository, _, tag = value.rpartition(":")
-    if value and (not repository or "/" in tag or "@" in value or tag in {"", "latest"}):
-        other = ", or REPOSITORY@sha256:DIGEST" if digest else ""
-        raise OptionError(
-            name, value, expected=f"REPOSITORY:TAG, with a tag other than 'latest'{other}"
-        )
-    return value
 
 
 def _base_image(value: str) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.errors import OptionError
 
-__all__ = ["command_words", "header_key", "method_name", "number", "pairs", "probability", "whole"]
+__all__ = [
+    "command_words",
+    "header_key",
+    "image_name",
+    "method_name",
+    "number",
+    "pairs",
+    "probability",
+    "whole",
+]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +63,24 @@ def method_name(name: str, value: Any) -> str:
     """
     if not isinstance(value, str) or (value and not _METHOD.fullmatch(value)):
         raise OptionError(name, value, expected="package.Service/Method")
+    return value
+
+
+def image_name(name: str, value: str, *, digest: bool = False) -> str:
+    """Return *value* if it is an image that stays what it is: kubelets pull "latest" each time.
+
+    :param digest: whether a digest does; what is loaded into nodes has there another one, or none
+    :raises OptionError: if it is none; the message calls it *name*
+    :source: Kubernetes documentation, "Images", "Default image pull policy"
+    """
+    if digest and re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", value):
+        return value
+    repository, _, tag = value.rpartition(":")
+    if value and (not repository or "/" in tag or "@" in value or tag in {"", "latest"}):
+        other = ", or REPOSITORY@sha256:DIGEST" if digest else ""
+        raise OptionError(
+            name, value, expected=f"REPOSITORY:TAG, with a tag other than 'latest'{other}"
+        )
     return value
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_grpclb.settings import PullSecret
+
 __all__ = [
     "COMMAND_IMAGE",
     "AgeVariable",
@@ -105,5 +107,7 @@ class ServiceChoice:
     connection_age: AgeVariable | None = None
     running: RunningService | None = None
     tls: TlsFiles | None = None
+    pull_secrets: tuple[PullSecret, ...] = ()
+    """For the image, where the Deployment of it is made here."""
     root: Path = Path()
     """What paths and commands are relative to: pytest's rootdir."""

@@ -40,6 +40,7 @@ def source_of(choice: ServiceChoice) -> Source | None:
                 manifests=choice.manifests,
                 root=choice.root,
                 skipped_kinds=choice.skipped_kinds,
+                pull_secrets=tuple(each.copied_name for each in choice.pull_secrets),
             )
         case Origin.CHART:
             assert choice.chart is not None

@@ -55,6 +55,8 @@ class ImageSource:
     """Files of what else the pods need, such as config maps."""
     root: Path
     skipped_kinds: frozenset[str] = frozenset()
+    pull_secrets: tuple[str, ...] = ()
+    """Names of the Secrets by which nodes may pull the image."""
 
     def backends(self, api: KubeApi, settings: Settings, *, namespace: str) -> Backends:
         """Describe a Deployment of the image, and what else its pods need.
@@ -80,6 +82,7 @@ class ImageSource:
                     "metadata": {"labels": _LABELS},
                     "spec": {
                         "enableServiceLinks": False,
+                        **self._pulling(),
                         "containers": [self._container(settings)],
                     },
                 },
@@ -94,6 +97,10 @@ class ImageSource:
             replicas=settings.replicas,
             crashes_allowed=_CRASHES_ALLOWED,
         )
+
+    def _pulling(self) -> dict[str, Any]:
+        secrets = [{"name": name} for name in self.pull_secrets]
+        return {"imagePullSecrets": secrets} if secrets else {}
 
     def _container(self, settings: Settings) -> dict[str, Any]:
         own = {**age_variables(self.connection_age, settings), **self.environment}

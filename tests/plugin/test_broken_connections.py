@@ -149,5 +149,5 @@ def test_a_name_that_the_clusters_dns_does_not_know_is_told(pytester: pytest.Pyt
     assert re.fullmatch(r"dns:///grpclb-headless\.grpclb-.*\.svc\.cluster\.local\.:50051", told[1])
     assert told[2].endswith(
         "; the cluster's DNS does not know that name: its Service has no ready pods, or the "
-        "cluster's domain is not cluster.local, the default, below which names are dialled"
+        "cluster's domain, below which names are dialled, is not what --grpclb-cluster-domain says"
     )

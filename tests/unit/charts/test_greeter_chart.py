@@ -153,3 +153,20 @@ def test_values_that_make_no_sense_are_refused_by_name(
         f"chart {str(CHART)!r} does not render: values don't meet the specifications of the "
         f"schema(s) in the following chart(s):\ngreeter:\n- {complaint}"
     )
+
+
+@pytest.mark.parametrize(
+    ("security", "group"),
+    [
+        ({}, 65532),
+        ({"runAsUser": 7, "runAsGroup": 7}, 7),
+        ({"runAsUser": None, "runAsGroup": None}, None),
+        ({"fsGroup": 9}, 9),
+    ],
+)
+def test_the_programs_user_may_read_its_key_unless_the_cluster_sees_to_that(
+    security: dict[str, Any], group: int | None
+) -> None:
+    found = pod({"tls": {"secretName": "keys"}, "podSecurityContext": security})
+    assert found["securityContext"].get("fsGroup") == group
+    assert "fsGroup" not in pod({"podSecurityContext": {}})["securityContext"]

@@ -115,7 +115,7 @@ def test_the_pod_satisfies_the_restricted_pod_security_standard(envoy: dict[str,
 
 
 def test_the_image_is_pinned_and_may_come_from_elsewhere() -> None:
-    assert sidecar(objects({}))["image"] == "envoyproxy/envoy:v1.40.0"
+    assert sidecar(objects({}))["image"] == "docker.io/envoyproxy/envoy:v1.40.0"
     other = VARIANTS["other image"]
     assert sidecar(objects(other))["image"] == "registry:5000/envoyproxy/envoy:v1.39.1"
 
