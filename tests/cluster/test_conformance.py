@@ -1,4 +1,8 @@
-"""Every provider that can be had here is held to the same contract."""
+"""Every provider is held to the same contract.
+
+kind and kubeconfig lead to an embedded cluster here, by stand-ins. With ``--grpclb-cluster``, it is
+that provider alone, and a real cluster.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from pytest_grpclb.clusters.kube import KubeApi, Resource
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.conformance import CHECKS, Subject
 from pytest_grpclb.errors import ApiError, ClusterUnavailableError, DriverError
+from pytest_grpclb.fixtures import OPTIONS, RUN
 from pytest_grpclb.samples import greeter_values
 from pytest_grpclb.settings import Settings
 from pytest_grpclb.strategies.lookaside import Lookaside
@@ -26,21 +31,30 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters import Cluster
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
+    from pytest_grpclb.fixtures import RunningCluster
     from pytest_grpclb.model import Target
 
 ROLES = Resource("rbac.authorization.k8s.io/v1", "roles", namespaced=True)
 BINDINGS = Resource("rbac.authorization.k8s.io/v1", "rolebindings", namespaced=True)
-RUN = "conformance-main"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=["embedded", "kind", "kubeconfig"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    real = metafunc.config.stash[OPTIONS].cluster
+    providers = ["embedded", "kind", "kubeconfig"] if real == "embedded" else [f"real {real}"]
+    metafunc.parametrize("cluster", providers, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def cluster(
-    request: pytest.FixtureRequest,
-    embedded_cluster: EmbeddedCluster,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """A cluster of each provider, started; what the others lead to is the embedded one."""
+    if request.param.startswith("real "):
+        real: RunningCluster = request.getfixturevalue("grpclb_cluster")
+        yield real.cluster
+        return
+    embedded_cluster: EmbeddedCluster = request.getfixturevalue("embedded_cluster")
     if request.param == "embedded":
         yield embedded_cluster
         return
@@ -80,17 +94,22 @@ def cluster_api(cluster: Cluster) -> Iterator[KubeApi]:
 
 
 @pytest.fixture
-def subject(cluster: Cluster, cluster_api: KubeApi) -> Iterator[Subject]:
-    namespace = f"grpclb-{RUN}-{next(_numbers)}"
+def subject(
+    request: pytest.FixtureRequest, cluster: Cluster, cluster_api: KubeApi
+) -> Iterator[Subject]:
+    options = request.config.stash[OPTIONS]
+    run = f"conformance-{request.config.stash[RUN]}"
+    namespace = f"grpclb-{run}-{next(_numbers)}"
     values = greeter_values(Settings(replicas=2), image=cluster.programs_image)
+    values |= options.own_pods.greeter_values()
     values |= {"preStopSleepSeconds": 1, "drainSeconds": 1}
-    create_namespace(cluster_api, namespace, run=RUN)
+    create_namespace(cluster_api, namespace, run=run)
     try:
         yield Subject(
             cluster=cluster,
             api=cluster_api,
             namespace=namespace,
-            run=RUN,
+            run=run,
             manifests=render(
                 charts_directory() / "greeter",
                 values=values,
@@ -99,7 +118,7 @@ def subject(cluster: Cluster, cluster_api: KubeApi) -> Iterator[Subject]:
             ),
         )
     finally:
-        delete_namespace(cluster_api, namespace, run=RUN)
+        delete_namespace(cluster_api, namespace, run=run)
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi, Resource
+from pytest_grpclb.strategies import STRATEGIES
 
-from .real_clusters import FAILS, PASSES, run, summary, until
+from .interrupted import IN_A_TEST, IN_SETUP
+from .real_clusters import DEADLINE_S, FAILS, PASSES, run, summary, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,29 +42,34 @@ def test_workers_share_one_kind_cluster_with_a_namespace_each(
     assert not (pytester.path / ".pytest-kind").exists()
 
 
-# Restarts take most of the time: pods serve on until DNS may have forgotten them.
-@pytest.mark.parametrize(
-    ("workers", "chosen", "least"), [(0, "not restart", 12), (2, "", 15)], ids=["alone", "shared"]
+EXAMPLES = Path(__file__).parents[2] / "example_tests"
+# Half a minute each: pods serve on, and tests wait, until DNS may have forgotten what was. One
+# restart, and one of whatever happens, stand for the others.
+SLOW = (
+    "rolling_restart and not though_connections_stay",
+    "stay_idle and not behind_a_cluster_ip",
+    "streams_that_end or long_streams",
+    "traffic_follows_whatever_happens",
 )
+
+
 def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
-    pytester: pytest.Pytester,
-    existing: EmbeddedCluster,
-    stand_ins: StandIns,
-    workers: int,
-    chosen: str,
-    least: int,
+    pytester: pytest.Pytester, existing: EmbeddedCluster, stand_ins: StandIns
 ) -> None:
     """With an ingress controller installed by the run, for kind's clusters have none."""
     api = KubeApi(existing.kubeconfig, existing.context)
     for each in api.list(CLASSES):
         api.delete(CLASSES, "", each["metadata"]["name"])
-    folder = Path(__file__).parents[2] / "example_tests"
-    files = [str(folder / f"test_{name}.py") for name in ("even_spread", "ingress", "lookaside")]
-    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", f"-n{workers}", f"-k={chosen}"]
-    result = run(pytester, *files, *options)
+    files = sorted(EXAMPLES.glob("test_*.py"))
+    assert len(files) >= 10
+    chosen = " and ".join(f"not ({each})" for each in SLOW)
+    options = ["--grpclb-cluster=kind", "--grpclb-strategy=all", "-n2", f"-k={chosen}", "-rA"]
+    result = run(pytester, *map(str, files), *options)
     outcomes = result.parseoutcomes()
-    assert outcomes.keys() <= {"passed", "skipped", "deselected"}
-    assert outcomes["passed"] >= least
+    assert outcomes.keys() == {"passed"}, result.stdout.str()
+    passed = re.findall(r"^PASSED \S*?(test_\w+\.py)::", result.stdout.str(), re.MULTILINE)
+    assert sorted(set(passed)) == [file.name for file in files]
+    assert {each for each in STRATEGIES if f"[{each}]" in result.stdout.str()} == set(STRATEGIES)
     assert stand_ins.get()["clusters"] == {}
     [pod] = api.list(PODS, "ingress-nginx")
     assert pod["status"]["phase"] == "Running"
@@ -68,6 +80,45 @@ def test_the_examples_run_on_kind_as_they_do_on_the_embedded_cluster(
 
 def names(api: KubeApi) -> set[str]:
     return {each["metadata"]["name"] for each in api.list(NAMESPACES)}
+
+
+@pytest.mark.parametrize("test", [IN_A_TEST, IN_SETUP, ""], ids=["test", "setup", "creation"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_a_signal_has_the_cluster_deleted(
+    pytester: pytest.Pytester, stand_ins: StandIns, test: str, how: signal.Signals
+) -> None:
+    """Also while kind creates it, which Ctrl-C reaches, too: it goes to all on a terminal."""
+    stand_ins.set(create_hangs=not test)
+    reached = pytester.path / "reached" if test else stand_ins.state / "hanging"
+    pytester.makepyfile(test_it=test or PASSES)
+    options = ["--grpclb-cluster=kind", "--grpclb-replicas=1", "-p", "no:cacheprovider"]
+    with (pytester.path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    try:
+        until(reached.exists, "the moment to interrupt")
+        [name] = stand_ins.get()["clusters"]
+        if how is signal.SIGINT:
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
+        status = process.wait(DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait()
+    told = (pytester.path / "output").read_text()
+    assert status == pytest.ExitCode.INTERRUPTED, told
+    assert stand_ins.get()["clusters"] == {}
+    deleted = stand_ins.asked("kind delete cluster")
+    assert deleted
+    assert all(f"--name={name} " in line for line in deleted)
+    left = {path.name for path in (pytester.path / "tmp").rglob("*") if path.is_file()}
+    assert {each for each in left if each.startswith("grpclb-")} == set()
 
 
 def test_a_failed_run_keeps_its_kind_cluster_and_says_how_to_delete_it(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import yaml
 
 from pytest_grpclb.clusters.kube import KubeApi, Resource
-from tests.cluster.stand_ins.world import fail, split, world
+from tests.cluster.stand_ins.world import STATE, fail, split, world
 
 _RUN = (
     'ERROR: failed to create cluster: command "docker run --name {name}-control-plane ..." failed '
@@ -139,6 +140,15 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
     return fail(f'ERROR: unknown command "{" ".join(words)}" for "kind"')
 
 
+def hang() -> None:
+    """Be at it for ever, as kind is for a minute: the nodes run, the control plane does not."""
+    (STATE / "hanging").touch()
+    signal.pause()
+
+
 if __name__ == "__main__":
+    words, flags = split(sys.argv[1:])
     with world("kind") as known:
-        sys.stdout.write(answer(known, *split(sys.argv[1:])))
+        sys.stdout.write(answer(known, words, flags))
+    if words[0] == "create" and known.get("create_hangs"):
+        hang()
