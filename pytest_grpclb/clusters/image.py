@@ -105,8 +105,8 @@ def build(
             what = (
                 f"{error.what}, so there is no image of the programs; where the base image, or "
                 "Python's packages, cannot be had from here, name another one with "
-                "--grpclb-base-image, and set PIP_INDEX_URL or HTTPS_PROXY in the environment; or "
-                "name an image that was built elsewhere with --grpclb-image"
+                "--grpclb-base-image (or --base), and set PIP_INDEX_URL or HTTPS_PROXY in the "
+                "environment; or name an image that was built elsewhere with --grpclb-image"
             )
             output = _without_secrets(error.output)
             raise CommandError(error.command, what=what, output=output) from None

@@ -151,9 +151,9 @@ def test_a_build_that_fails_says_what_to_set_and_no_passwords(
     assert "s3" not in command
     assert told == (
         "ended with exit code 1, so there is no image of the programs; where the base image, or "
-        "Python's packages, cannot be had from here, name another one with --grpclb-base-image, "
-        "and set PIP_INDEX_URL or HTTPS_PROXY in the environment; or name an image that was built "
-        "elsewhere with --grpclb-image; it said:\n"
+        "Python's packages, cannot be had from here, name another one with --grpclb-base-image (or "
+        "--base), and set PIP_INDEX_URL or HTTPS_PROXY in the environment; or name an image that "
+        "was built elsewhere with --grpclb-image; it said:\n"
         "no grpcio at https://***@pypi.example.org/simple, https://***@extra.example.org/simple "
         "/local; ***"
     )
