@@ -62,7 +62,7 @@ def sample_source(
         values=greeter_values(
             settings, image=image, through_ingress=through_ingress, dns_cache_s=dns_cache_s
         )
-        | own_pods.greeter_values(),
+        | own_pods.sample_values(),
         sets_replicas=False,
     )
 

@@ -186,8 +186,8 @@ class Settings:
         )
 
 
-PROGRAMS = ("driver", "envoy", "balancer", "greeter")
-"""What runs in this package's own containers."""
+PROGRAMS = ("driver", "envoy", "balancer", "sample")
+"""What runs in the containers that this package makes; the last is the sample service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,11 +243,11 @@ class OwnPods:
             values["clusterDomain"] = self.cluster_domain
         return values
 
-    def greeter_values(self) -> dict[str, Any]:
-        """Return what the values of ``charts/greeter`` have instead, or besides."""
+    def sample_values(self) -> dict[str, Any]:
+        """Return what the values of the sample service's chart have instead, or besides."""
         values = self._values()
-        if "greeter" in self.resources:
-            values["resources"] = dict(self.resources["greeter"])
+        if "sample" in self.resources:
+            values["resources"] = dict(self.resources["sample"])
         return values
 
     def _values(self) -> dict[str, Any]:

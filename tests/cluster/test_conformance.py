@@ -101,7 +101,7 @@ def subject(
     run = f"conformance-{request.config.stash[RUN]}"
     namespace = f"grpclb-{run}-{next(_numbers)}"
     values = greeter_values(Settings(replicas=2), image=cluster.programs_image)
-    values |= options.own_pods.greeter_values()
+    values |= options.own_pods.sample_values()
     values |= {"preStopSleepSeconds": 1, "drainSeconds": 1}
     create_namespace(cluster_api, namespace, run=run)
     try:

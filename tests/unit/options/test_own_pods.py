@@ -18,7 +18,7 @@ def read(cluster: str = "kind", **given: Any) -> OwnPods:
 
 def test_nothing_said_is_as_the_charts_have_it() -> None:
     assert read() == OwnPods()
-    assert OwnPods().strategy_values() == OwnPods().greeter_values() == {}
+    assert OwnPods().strategy_values() == OwnPods().sample_values() == {}
 
 
 def test_what_is_said_becomes_values_of_the_charts() -> None:
@@ -27,7 +27,7 @@ def test_what_is_said_becomes_values_of_the_charts() -> None:
         image_pull_secret=["here, team/registry", "other"],
         cluster_domain="corp.example",
         run_as_user="1000680001",
-        pod_resources='{"driver": {"limits": {"cpu": "2"}}, "greeter": {"requests": null}}',
+        pod_resources='{"driver": {"limits": {"cpu": "2"}}, "sample": {"requests": null}}',
     )
     secrets = [{"name": "here"}, {"name": "grpclb-pull-registry"}, {"name": "other"}]
     user = {"runAsUser": 1000680001, "runAsGroup": 1000680001}
@@ -38,7 +38,7 @@ def test_what_is_said_becomes_values_of_the_charts() -> None:
         "envoy": {"image": {"repository": "mirror.example.org:5000/envoy", "tag": "v1.40.0"}},
         "clusterDomain": "corp.example",
     }
-    assert found.greeter_values() == {
+    assert found.sample_values() == {
         "imagePullSecrets": secrets,
         "podSecurityContext": user,
         "resources": {"requests": None},
@@ -52,7 +52,7 @@ def test_resources_of_no_program_are_those_of_all() -> None:
         "driver": wanted,
         "envoy": wanted,
         "balancer": wanted,
-        "greeter": wanted,
+        "sample": wanted,
     }
 
 
@@ -71,7 +71,7 @@ def test_copies_in_somebody_elses_namespace_go_by_the_runs_name() -> None:
 
 RESOURCES = (
     'an object such as {"limits": {"cpu": "1"}}, or such objects by program: driver, envoy, '
-    "balancer, greeter"
+    "balancer, sample"
 )
 
 
