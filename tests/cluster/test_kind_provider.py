@@ -5,63 +5,27 @@ from __future__ import annotations
 import json
 import platform
 import re
-import tempfile
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from pytest_grpclb.clusters import ClusterRequest, kind
-from pytest_grpclb.clusters.kind import KindProvider
+from pytest_grpclb.clusters import kind
 from pytest_grpclb.clusters.kind_config import NODE_IMAGE
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError, OptionError
 
-from .stand_ins import StandIns
+from .kind_runs import begin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
+    from pytest_grpclb.clusters.kind import KindProvider
 
-
-@pytest.fixture
-def stand_ins(
-    embedded_cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> StandIns:
-    made = StandIns.install(tmp_path / "stand-ins", kubeconfig=embedded_cluster.kubeconfig)
-    monkeypatch.setenv("PATH", made.path_variable())
-    for name in ("KIND_EXPERIMENTAL_PROVIDER", "DOCKER_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    return made
-
-
-@pytest.fixture
-def provider(stand_ins: StandIns, tmp_path: Path) -> Iterator[Callable[..., KindProvider]]:
-    """Make providers as the workers of one run would, each with a folder of its own."""
-    made: list[KindProvider] = []
-
-    def make(**what: object) -> KindProvider:
-        folder = tmp_path / f"worker{len(made)}"
-        folder.mkdir()
-        asked = replace(ClusterRequest(directory=folder, run="abc123"), **what)  # type: ignore[arg-type]
-        made.append(KindProvider(asked))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def begin(cluster: KindProvider) -> KindProvider:
-    cluster.start()
-    cluster.wait()
-    return cluster
+    from .stand_ins import StandIns
 
 
 def creations(stand_ins: StandIns) -> int:
@@ -194,66 +158,6 @@ def test_what_a_run_that_died_left_behind_is_deleted_at_the_next_start(
     assert sorted(stand_ins.get()["clusters"]) == ["grpclb-next", "mine"]
 
 
-def test_images_are_loaded_by_archive_once_a_run(
-    provider: Callable[..., KindProvider], stand_ins: StandIns
-) -> None:
-    stand_ins.set(images=["shop/server:1", "programs:7"])
-    cluster = begin(provider(image="programs:7", load_images=("shop/server:1", "programs:7")))
-    assert cluster.programs_image == "programs:7"
-    assert stand_ins.get()["loaded"] == ["programs:7", "shop/server:1"]
-    assert stand_ins.asked("docker build") == []
-    assert all("image-archive" in line for line in stand_ins.asked("kind load"))
-
-
-def test_an_image_that_is_named_by_its_digest_is_left_for_the_nodes_to_pull(
-    provider: Callable[..., KindProvider], stand_ins: StandIns
-) -> None:
-    """By an archive it would come without that digest, and nobody would find it."""
-    stand_ins.set(images=["shop/server:1"])
-    name = "registry.example.org/programs@sha256:" + "0" * 64
-    cluster = begin(provider(image=name, load_images=("shop/server:1",)))
-    assert cluster.programs_image == name
-    assert stand_ins.get()["loaded"] == ["shop/server:1"]
-
-
-def test_the_image_is_built_on_the_base_that_is_named(
-    provider: Callable[..., KindProvider], stand_ins: StandIns
-) -> None:
-    begin(provider(base_image="mirror.example.org/python:3.11-slim"))
-    [asked] = stand_ins.asked("docker build")
-    assert " --build-arg=BASE=mirror.example.org/python:3.11-slim " in asked
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        (
-            {"image": "programs:7"},
-            "--grpclb-image: 'programs:7' cannot be used; expected an image that docker has; "
-            "`docker pull programs:7` fetches it",
-        ),
-        (
-            {"load_images": ("shop/server:1",)},
-            "--grpclb-load-image: 'shop/server:1' cannot be used; expected an image that docker "
-            "has; `docker pull shop/server:1` fetches it",
-        ),
-    ],
-)
-def test_an_image_that_is_not_there_is_named(
-    provider: Callable[..., KindProvider],
-    stand_ins: StandIns,
-    what: dict[str, object],
-    message: str,
-) -> None:
-    cluster = provider(**what)
-    cluster.start()
-    with pytest.raises(OptionError) as caught:
-        cluster.wait()
-    assert str(caught.value) == message
-    cluster.close()
-    assert stand_ins.get()["clusters"] == {}
-
-
 def test_a_cluster_whose_images_could_not_be_loaded_at_first_is_deleted_by_the_last_worker(
     provider: Callable[..., KindProvider], stand_ins: StandIns
 ) -> None:
@@ -311,22 +215,6 @@ def test_the_ingress_is_where_the_engine_has_mapped_it(
     assert cluster.host_port(443) == "127.0.0.1:40443"
     with pytest.raises(ClusterUnavailableError, match="port 81 of 'grpclb-abc123' is not mapped"):
         cluster.host_port(81)
-
-
-def test_podmans_images_are_loaded_under_the_names_that_pods_give_them(
-    provider: Callable[..., KindProvider], stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
-    mine = ["localhost/shop:1", "docker.io/library/other:2", "registry.example.org/third:3"]
-    stand_ins.set(images=mine)
-    cluster = begin(provider(load_images=("shop:1", "other:2", "registry.example.org/third:3")))
-    assert stand_ins.get()["loaded"] == [
-        cluster.programs_image,
-        "docker.io/library/shop:1",
-        "docker.io/library/other:2",
-        "registry.example.org/third:3",
-    ]
-    assert stand_ins.get()["images"] == [*mine, cluster.programs_image]
 
 
 def test_nodes_that_would_not_start_here_are_refused_before_they_are_created(
@@ -412,12 +300,3 @@ def test_an_api_on_another_machine_that_cannot_be_reached_is_told_with_what_it_t
     )
     cluster.close()
     assert stand_ins.get()["clusters"] == {}
-
-
-@pytest.mark.parametrize("world", [{"containerd_store": True}, {"docker_is_old": True}])
-def test_images_are_loaded_whatever_docker_keeps_them_in(
-    provider: Callable[..., KindProvider], stand_ins: StandIns, world: dict[str, bool]
-) -> None:
-    stand_ins.set(images=["shop:1"], **world)
-    cluster = begin(provider(load_images=("shop:1",)))
-    assert stand_ins.get()["loaded"] == [cluster.programs_image, "shop:1"]
