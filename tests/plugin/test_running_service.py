@@ -143,6 +143,39 @@ def test_a_running_service_is_looked_at_and_left_as_it_was(
     assert (in_prod(api), pods_of_the_shop(api)) == (before, pods)
 
 
+def test_secrets_for_pulling_lie_beside_a_running_service_for_as_long_as_the_test(
+    existing: EmbeddedCluster, api: KubeApi, tmp_path: Path
+) -> None:
+    secrets = Resource("v1", "secrets", namespaced=True)
+    body = {
+        "metadata": {"name": "registry"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": "e30="},
+    }
+    api.request("POST", secrets.path("default"), body=body)
+    before = in_prod(api)
+    (tmp_path / "test_look.py").write_text(
+        "from pytest_grpclb.clusters.kube import PODS, Resource\n\n"
+        "def test_look(grpclb, grpclb_cluster, grpclb_namespace):\n"
+        "    secrets = Resource('v1', 'secrets', namespaced=True)\n"
+        "    name = f'{grpclb_namespace}-pull-registry'\n"
+        "    grpclb_cluster.api.get(secrets, 'prod', name)\n"
+        "    pods = grpclb_cluster.api.list(PODS, 'prod', "
+        "selector='app.kubernetes.io/component=driver')\n"
+        "    assert [pod['spec']['imagePullSecrets'] for pod in pods] == [[{'name': name}]]\n"
+    )
+    done = running(
+        existing,
+        str(tmp_path),
+        f"--rootdir={tmp_path}",
+        "--grpclb-service=prod/shop:443",
+        "--grpclb-image-pull-secret=default/registry",
+    )
+    assert "1 passed" in done.stdout, done.stdout
+    assert in_prod(api) == before
+    api.delete(secrets, "default", "registry")
+
+
 @pytest.mark.parametrize("strategy", ["lookaside", "envoy-sidecar", "ingress-nginx"])
 def test_what_a_killed_run_has_left_beside_a_running_service_goes_later(
     existing: EmbeddedCluster, api: KubeApi, tmp_path: Path, strategy: str
