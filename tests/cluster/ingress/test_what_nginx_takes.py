@@ -25,7 +25,7 @@ from pytest_grpclb.clusters.embedded.ingress.fake import fake_keypair
 from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places, nginx_conf
 from pytest_grpclb.clusters.embedded.ingress.translate import CLASSES, INGRESSES, translate
 from pytest_grpclb.clusters.embedded.store.store import Store
-from pytest_grpclb.strategies.ingress_nginx import UPSTREAM_HEADER
+from pytest_grpclb.model import UPSTREAM_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
