@@ -209,7 +209,9 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         strategy=strategy,
         settings=settings,
         target=way.target,
-        timers=strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s),
+        timers=replace(
+            strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s), kill_s=cluster.kill_s
+        ),
         watch=deployment.watch,
         picker=way.picker,
         observer=observer,

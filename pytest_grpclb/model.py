@@ -117,6 +117,8 @@ class Timers:
     """Upper bound of TCP and HTTP/2 set-up to a pod that is ready."""
     push_s: float | None = None
     """Upper bound until clients are told of a change; None: nobody tells them, they have to ask."""
+    kill_s: float = 0.0
+    """Upper bound until a pod that is killed has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,12 +73,12 @@ def failed_sequences(calls: Calls) -> frozenset[int]:
 def kill_window_of(timers: Timers) -> float:
     """Return for how long after a kill calls may fail for it.
 
-    Clients notice a broken connection at once, and other pods take over. Where all pods that a
-    client or a proxy knows were killed, one soon after another, it has to learn of others first: by
-    a push, or by asking DNS again.
+    The pod may run on for a little. Clients notice a broken connection at once, and other pods take
+    over. Where all pods that a client or a proxy knows were killed, one soon after another, it has
+    to learn of others first: by a push, or by asking DNS again.
     """
     told_s = timers.min_resolution_interval_s if timers.push_s is None else timers.push_s
-    return _KILL_S + told_s
+    return timers.kill_s + _KILL_S + told_s
 
 
 def excused_failures(traffic: Traffic, window_s: float, *, aged: bool = False) -> frozenset[int]:

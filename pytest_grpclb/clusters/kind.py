@@ -16,6 +16,7 @@ from pytest_grpclb.clusters.engine import Engine, find_engine, run
 from pytest_grpclb.clusters.kind_config import IMAGE_FOR_CGROUP_V1, needs_cgroup_v2, read
 from pytest_grpclb.clusters.kind_images import bring_images
 from pytest_grpclb.clusters.kind_program import find_kind
+from pytest_grpclb.clusters.real import DNS_CACHE_S, KILL_S
 from pytest_grpclb.clusters.remote import lead_to, remote_host
 from pytest_grpclb.clusters.sharing import Share, locked, shared_directory
 from pytest_grpclb.clusters.termination import Termination
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["KindProvider"]
 
 _NAME = "kind"
-_DNS_CACHE_S = 30.0
-"""CoreDNS as kubeadm sets it up: its records' TTL, and its cache's.
-
-:source: Kubernetes documentation, "Customizing DNS Service", the default Corefile
-"""
 _CREATE_S = 600.0
 """A node image of 1 GB to pull, a minute or two to start; beyond this something hangs."""
 _READY_S = 180
@@ -64,7 +60,8 @@ class KindProvider:
     not touched: the cluster has a kubeconfig of its own.
     """
 
-    dns_cache_s = _DNS_CACHE_S
+    dns_cache_s = DNS_CACHE_S
+    kill_s = KILL_S
     ingress_workers = None
 
     def __init__(self, request: ClusterRequest) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.clusters.real import DNS_CACHE_S, KILL_S
 from pytest_grpclb.clusters.termination import Termination
 from pytest_grpclb.errors import (
     ApiError,
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["KubeconfigCluster"]
 
 _NAME = "kubeconfig"
-_DNS_CACHE_S = 30.0
-"""CoreDNS as kubeadm sets it up: its records' TTL, and its cache's.
-
-:source: Kubernetes documentation, "Customizing DNS Service", the default Corefile
-"""
-
 _LAST_LOOK_S = 5.0
 """For one answer at the end of a run, which shall not hang there."""
 
@@ -44,7 +39,8 @@ class KubeconfigCluster:
     right to list them, it deletes what runs that died have left behind.
     """
 
-    dns_cache_s = _DNS_CACHE_S
+    dns_cache_s = DNS_CACHE_S
+    kill_s = KILL_S
     ingress_workers = None
 
     def __init__(self, request: ClusterRequest) -> None:

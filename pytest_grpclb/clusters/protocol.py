@@ -81,6 +81,10 @@ class Cluster(Protocol):
     def dns_cache_s(self) -> float:
         """How long the cluster's DNS may go on giving an old answer."""
 
+    @property
+    def kill_s(self) -> float:
+        """How long a pod that is deleted without grace may run on."""
+
     def start(self) -> None:
         """Begin to create the cluster and return at once.
 

@@ -149,3 +149,4 @@ def test_calls_may_fail_after_a_kill_until_others_can_be_known() -> None:
     assert kill_window_of(told_by_dns) == 1.0 + 0.25
     pushed = Timers(connection_age_s=None, min_resolution_interval_s=0.25, push_s=0.75)
     assert kill_window_of(pushed) == 1.0 + 0.75
+    assert kill_window_of(replace(pushed, kill_s=2.0)) == 2.0 + 1.0 + 0.75

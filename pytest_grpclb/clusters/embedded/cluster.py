@@ -44,6 +44,8 @@ class EmbeddedCluster:
     programs_image = f"{OWN_IMAGE}:{__version__}"
     dns_cache_s = 0.0
     """Its DNS reads the store at each query."""
+    kill_s = 0.0
+    """Processes are sent SIGKILL."""
     ingress_workers = 1
 
     def __init__(
