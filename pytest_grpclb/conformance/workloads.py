@@ -31,6 +31,7 @@ __all__ = [
     "check_environment_by_field_reference",
     "check_evicted_pod_leaves_its_endpoints_first",
     "check_exiting_container_is_restarted_with_back_off",
+    "check_failed_probes_say_what_was_not_reached",
     "check_logs",
     "check_rolling_restart_replaces_every_pod",
     "check_scale_up_and_down",
@@ -283,6 +284,38 @@ def check_unknown_image_is_reported(subject: Subject) -> None:
 
     subject.wait(PODS, reported, "the image to be reported")
     assert subject.event("unknown-image", "Failed", saying=image)["type"] == "Warning"
+
+
+def check_failed_probes_say_what_was_not_reached(subject: Subject) -> None:
+    """The events of a probe of a port that nothing listens on name it, in the kubelet's words.
+
+    :source: Kubernetes, ``pkg/probe`` (grpc, tcp, http)
+    """
+    probes: dict[str, dict[str, Any]] = {
+        "grpc": {"grpc": {"port": 50051}},
+        "tcp": {"tcpSocket": {"port": 50051}},
+        "http": {"httpGet": {"port": 50051}},
+    }
+    command = ["python", "-c", "import threading; threading.Event().wait()"]
+    for name, probe in probes.items():
+        readiness = {**probe, "periodSeconds": 1}
+        subject.pod(f"{name}-probed", {"command": command, "readinessProbe": readiness})
+    failed = {name: subject.event(f"{name}-probed", "Unhealthy") for name in probes}
+    for name, event in failed.items():
+        pod = subject.api.get(PODS, subject.namespace, f"{name}-probed")
+        address = pod["status"]["podIP"]
+        place = f"[{address}]:50051" if ":" in address else f"{address}:50051"
+        dialled = f"dial tcp {place}: connect: connection refused"
+        assert (
+            event["message"]
+            == "Readiness probe failed: "
+            + {
+                "grpc": f'timeout: failed to connect service "{place}" within 1s: '
+                "context deadline exceeded",
+                "tcp": dialled,
+                "http": f'Get "http://{place}/": {dialled}',
+            }[name]
+        )
 
 
 def _data(kind: str, name: str, data: Mapping[str, str]) -> dict[str, Any]:

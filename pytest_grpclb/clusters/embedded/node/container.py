@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ _CONFIG_RETRY_S = 0.25
 _GRACE = "terminationGracePeriodSeconds"
 _START_ERROR = 128
 """Exit code of a container whose command could not be executed, as containerd reports it."""
+_UNREACHED = re.compile(r"connection refused|failed to connect service")
 _LISTENS_WITHIN_S = 5.0
 """How long a container that no probe asks at its port may keep its pod from being ready, until it
 listens there. In Kubernetes it would be ready at once, and whoever has the port would answer."""
@@ -292,10 +294,12 @@ class Container:
     def _on_failure(self, name: str, why: str) -> None:
         """Tell of a probe's failure, and where the process listens if not where it was asked."""
         self._sandbox.warning("Unhealthy", f"{name.capitalize()} probe failed: {why}")
-        if not self._checks_listener or "connection refused" not in why or self._process is None:
+        if not self._checks_listener or not _UNREACHED.search(why) or self._process is None:
             return
         listeners = sorted(listeners_of(self._process.pid))
-        if listeners:
+        # Who is there and not reached by gRPC wants TLS.
+        there = any(re.search(rf"\b{re.escape(each)}\b", why) for each in listeners)
+        if listeners and not there:
             self._sandbox.warning("ListensElsewhere", f"it listens on {', '.join(listeners)} only")
 
     async def _follow(self, name: str, on_result: Callable[[bool], bool], *, eager: bool) -> None:

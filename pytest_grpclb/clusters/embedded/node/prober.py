@@ -16,6 +16,8 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from pytest_grpclb.clusters.embedded.node.probes import go_duration, unconnected
+
 __all__ = ["main"]
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -39,8 +41,12 @@ async def check(target: str, service: str, timeout_s: float) -> str:
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         try:
-            response = await call(request, timeout=timeout_s)
+            # Who does not speak HTTP/2, as one who wants TLS, is dialled again until time is up.
+            response = await call(request, timeout=timeout_s, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            if late and channel.get_state() is not grpc.ChannelConnectivity.READY:
+                return unconnected(target, timeout_s)
             return _explain(error, timeout_s)
     if response.status == _SERVING:
         return ""
@@ -52,13 +58,15 @@ def _explain(error: grpc.aio.AioRpcError, timeout_s: float) -> str:
     match error.code():
         case grpc.StatusCode.UNIMPLEMENTED:
             return (
-                "this server does not implement the grpc health protocol "
+                "error: this server does not implement the grpc health protocol "
                 f"(grpc.health.v1.Health): {error.details()}"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"timeout: health rpc did not complete within {timeout_s:g}s"
+            return f"timeout: health rpc did not complete within {go_duration(timeout_s)}"
         case code:
-            return f"health rpc probe failed: {code.name}: {error.details()}"
+            name = code.name.title().replace("_", "").replace("Cancelled", "Canceled")
+            told = f"rpc error: code = {name} desc = {error.details()}"
+            return f"error: health rpc probe failed: {told}"
 
 
 async def _serve(asked: socket.socket) -> None:

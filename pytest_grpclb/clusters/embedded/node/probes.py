@@ -3,10 +3,12 @@
 One thing is quicker than in Kubernetes: until a startup or readiness probe succeeds for the first
 time, it is tried again after `EAGER_S` instead of its period, so that nobody waits for a pod that
 is there. Failures meanwhile count once a period, so a threshold takes as long to reach as it
-should.
+should. And where nothing listens, a gRPC probe is told so at once; the kubelet dials until its
+time is up. What is said of either is the same.
 
 :source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; kubernetes,
-    ``pkg/kubelet/prober/worker.go`` and ``pkg/probe`` (the messages)
+    ``pkg/kubelet/prober/worker.go`` and ``pkg/probe`` (the messages); Go, ``net/http`` and
+    ``time.Duration`` (their parts)
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ __all__ = [
     "asks_network",
     "attempt",
     "follow",
+    "go_duration",
     "http_get",
     "port_of",
     "run_hook",
     "shared_by_pods",
+    "unconnected",
 ]
 
 EAGER_S = 0.02
@@ -167,11 +171,23 @@ async def _check_grpc(
 ) -> str:
     target = f"{place[0]}:{place[1]}"
     # Cheaper than gRPC's own attempt, and most attempts are made before a server listens.
-    refused = await _connect(place, timeout_s)
-    if refused:
-        told = f'failed to connect service "{target}" within {timeout_s:g}s'
-        return f"timeout: {told}: {refused}"
+    if await _connect(place, timeout_s):
+        return unconnected(target, timeout_s)
     return await processes.check_health(target, service, timeout_s)
+
+
+def unconnected(target: str, timeout_s: float) -> str:
+    """Return what a gRPC probe says that has found nobody, or nobody who speaks HTTP/2."""
+    told = f'failed to connect service "{target}" within {go_duration(timeout_s)}'
+    return f"timeout: {told}: context deadline exceeded"
+
+
+def go_duration(seconds: float) -> str:
+    """Write a time span as Go does."""
+    hours, minutes = int(seconds // 3600), int(seconds // 60 % 60)
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    return f"{hours}h" * (hours > 0) + f"{minutes}m" * (seconds >= 60) + f"{seconds % 60:g}s"
 
 
 async def _check_command(run: RunCommand, command: list[str], timeout_s: float) -> str:
@@ -237,15 +253,24 @@ async def http_get(what: Object, container: Object, ip: str, timeout_s: float) -
             finally:
                 writer.transport.abort()
     except TimeoutError:
-        return f'Get "{url}": context deadline exceeded'
+        late = "Client.Timeout exceeded while awaiting headers"
+        return f'Get "{url}": context deadline exceeded ({late})'
     except OSError as error:
         why = os.strerror(error.errno).lower() if error.errno else str(error)
         return f'Get "{url}": dial tcp {host}:{port}: connect: {why}'
+    if not line:
+        return f'Get "{url}": EOF'
     words = line.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-        return f'Get "{url}": malformed HTTP response {line.decode(errors="replace").rstrip()!r}'
+        told = f"malformed HTTP response {_go_quoted(line)}"
+        return f'Get "{url}": net/http: HTTP/1.x transport connection broken: {told}'
     code = int(words[1])
     return "" if 200 <= code < 400 else f"HTTP probe failed with statuscode: {code}"
+
+
+def _go_quoted(line: bytes) -> str:
+    shown = "".join(chr(each) if 32 <= each < 127 else f"\\x{each:02x}" for each in line.rstrip())
+    return '"' + shown.replace('"', '\\"') + '"'
 
 
 def _without_verification() -> ssl.SSLContext:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.embedded.node.probes import Timing, attempt, follow, http_get, port_of
+from pytest_grpclb.clusters.embedded.node.probes import (
+    Timing,
+    attempt,
+    follow,
+    go_duration,
+    http_get,
+    port_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -126,7 +133,7 @@ def test_grpc_is_asked_once_somebody_listens() -> None:
     port = free_port()
     assert tried({"grpc": {"port": port}}) == (
         f'timeout: failed to connect service "127.0.0.1:{port}" within 1s: '
-        "connect: connection refused"
+        "context deadline exceeded"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -210,7 +217,23 @@ def test_http_is_well_from_200_to_399() -> None:
 
 def test_what_is_no_http_is_no_answer() -> None:
     told, port = got({}, answering(b"hello", []))
-    assert told == f"Get \"http://127.0.0.1:{port}/\": malformed HTTP response 'hello'"
+    broken = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"
+    assert told == f'Get "http://127.0.0.1:{port}/": {broken} "hello"'
+    told, port = got({}, answering(b'\x00\x00\x06"', []))
+    assert told == f'Get "http://127.0.0.1:{port}/": {broken} "\\x00\\x00\\x06\\""'
+
+
+def test_who_hangs_up_has_said_nothing() -> None:
+    async def rude(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    told, port = got({}, rude)
+    assert told == f'Get "http://127.0.0.1:{port}/": EOF'
+
+
+def test_time_spans_are_written_as_go_does() -> None:
+    spans = {0.5: "500ms", 1: "1s", 60: "1m0s", 90: "1m30s", 3600: "1h0m0s"}
+    assert {each: go_duration(each) for each in spans} == spans
 
 
 def test_an_answer_that_does_not_come_in_time() -> None:
@@ -218,7 +241,10 @@ def test_an_answer_that_does_not_come_in_time() -> None:
         await reader.read()
 
     told, port = got({"path": "/x"}, silent)
-    assert told == f'Get "http://127.0.0.1:{port}/x": context deadline exceeded'
+    assert told == (
+        f'Get "http://127.0.0.1:{port}/x": context deadline exceeded '
+        "(Client.Timeout exceeded while awaiting headers)"
+    )
 
 
 def test_nobody_who_listens() -> None:

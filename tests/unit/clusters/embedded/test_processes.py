@@ -234,6 +234,24 @@ def test_a_zygote_that_is_killed_takes_its_pods_along(fixture: Fixture) -> None:
     asyncio.run(run())
 
 
+def test_who_listens_and_speaks_no_http2_is_dialled_until_time_is_up(fixture: Fixture) -> None:
+    async def run() -> None:
+        async with running() as processes:
+
+            async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.transport.abort()
+
+            async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+                target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+                told = await processes.check_health(target, "", 0.5)
+            assert told == (
+                f'timeout: failed to connect service "{target}" within 500ms: '
+                "context deadline exceeded"
+            )
+
+    asyncio.run(run())
+
+
 def test_health_is_asked_for_as_the_kubelet_does(fixture: Fixture) -> None:
     async def run() -> None:
         async with running() as processes:
@@ -248,9 +266,13 @@ def test_health_is_asked_for_as_the_kubelet_does(fixture: Fixture) -> None:
                 while not await healthy():  # noqa: ASYNC110 - that is what probing is
                     await asyncio.sleep(0.01)
             told = await processes.check_health(target, "no.such.Service", 1.0)
-            assert told.startswith("health rpc probe failed: NOT_FOUND")
+            # The greeter's health service gives no details.
+            assert told == "error: health rpc probe failed: rpc error: code = NotFound desc = "
             await process.kill()
             told = await processes.check_health(target, "", 0.5)
-            assert told.startswith("health rpc probe failed: UNAVAILABLE")
+            assert told == (
+                f'timeout: failed to connect service "{target}" within 500ms: '
+                "context deadline exceeded"
+            )
 
     asyncio.run(run())
