@@ -12,7 +12,7 @@ from pytest_grpclb.calls.types import Types, missing_imports
 from pytest_grpclb.errors import CallError, TypesError
 from pytest_grpclb.settings import STATUS_NAMES
 
-__all__ = ["Exchange", "reflected"]
+__all__ = ["Exchange", "listed_services", "reflected"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
@@ -74,6 +74,17 @@ def reflected(method: str, exchange: Exchange) -> Types:
             break  # Types says what is missing
         files |= more
     return Types(files.values(), told_by=_TOLD_BY)
+
+
+def listed_services(exchange: Exchange, *, version: str = "") -> tuple[str, tuple[str, ...]]:
+    """Return the names of the services that a server lists, after the version that it was asked by.
+
+    :param version: the one that it is known to have; empty: each is tried
+    :raises TypesError: if it has no reflection, or does not answer
+    """
+    versions = (version,) if version else _METHODS
+    asked, [answer] = _ask(exchange, [pb.Request(list_services="")], versions=versions)
+    return asked, tuple(each.name for each in answer.list_services_response.service)
 
 
 def _files(answer: pb.Response) -> dict[str, descriptor_pb2.FileDescriptorProto]:

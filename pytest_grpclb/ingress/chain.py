@@ -54,6 +54,9 @@ class Spoken(enum.Enum):
     TLS = "TLS"
     NOTHING = "nothing"
     """Connections are refused."""
+    SILENCE = "silence"
+    """Connections end without a word: behind a port-forward that may be for want of a listener, or
+    because one listens on the pod's own address alone, and port-forwards come in at localhost."""
     UNKNOWN = "neither HTTP/2 nor TLS"
 
 
@@ -286,6 +289,13 @@ def _check_spoken(
         yield (
             f"Service {service!r} has targetPort {target!r}, where nothing listens in pod {pod!r} "
             f"(container ports: {_told(containers)}), which is answered with 502; change targetPort"
+        )
+        return
+    if spoken is Spoken.SILENCE:
+        yield (
+            f"Service {service!r} has targetPort {target!r}, where pod {pod!r} does not answer a "
+            f"port-forward (container ports: {_told(containers)}): nothing listens there, or only "
+            "on the pod's own address; if it is nothing, change targetPort"
         )
         return
     if passes_through(facts.ingress, facts.host):

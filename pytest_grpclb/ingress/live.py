@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from grpc_reflection.v1alpha import reflection_pb2
 
 from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.errors import ApiError, PreflightError
 from pytest_grpclb.ingress import probes
 from pytest_grpclb.ingress.chain import Facts, Spoken, mismatches, wrong_class
+from pytest_grpclb.ingress.reflection import listed
 from pytest_grpclb.ingress.rules import backend_of, passes_through, secret_names, service_port
 from pytest_grpclb.model import CallTemplate, Handshake, IngressAnswer, Redirect
 
@@ -34,7 +34,6 @@ _SERVICES = Resource("v1", "services", namespaced=True)
 _SLICES = Resource("discovery.k8s.io/v1", "endpointslices", namespaced=True)
 _SECRETS = Resource("v1", "secrets", namespaced=True)
 
-_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _FAILURE = "NginxFailed"
 """Reason of the event by which the embedded cluster's controller says that it has no nginx."""
 _REBUILDS = frozenset({"RELOAD", "ENDPOINTS"})
@@ -43,6 +42,10 @@ that it goes over to other endpoints. The first is ingress-nginx's own as well."
 _SYNC = "Sync"
 """Reason of the event by which ingress-nginx says that it has seen an Ingress."""
 _PAUSE_S = 0.02
+_LOOK_S = 0.5
+"""Between two comparisons of the whole chain while calls are waited for: each is some requests."""
+_TROUBLE_S = 2.0
+"""How long calls may fail before it is asked why: an ingress follows its endpoints in a second."""
 _GENERATIONS_S = 0.25
 """nginx's old workers still take new connections for 0.1 s beside the new ones."""
 _FORBIDDEN = frozenset({401, 403})
@@ -72,6 +75,11 @@ class Ingress:
     cluster: Cluster = field(repr=False)
     upstream_header: str = ""
     """By which the proxy names the pod that answered."""
+    _elsewhere: dict[str, list[Manifest]] = field(default_factory=dict, repr=False)
+    """Secrets of other namespaces, by a name that was looked for once."""
+    _reflection: list[str] = field(default_factory=list, repr=False)
+    """The version of reflection that the service has, once it is known: a proxy hands each question
+    to the next pod, so that one more than needed changes who answers the next call."""
 
     @property
     def backend_protocol(self) -> str:
@@ -100,7 +108,10 @@ class Ingress:
             answer = self._answer(channel)
             if not answer.answered:
                 return answer
-            return replace(answer, services=_services(channel, self.call.timeout_s))
+            known = self._reflection[0] if self._reflection else ""
+            version, services = listed(channel, self.call.timeout_s, version=known)
+            self._reflection[:] = [version]
+            return replace(answer, services=services)
 
     def _channel(self) -> Any:
         credentials = grpc.ssl_channel_credentials(root_certificates=self.authority_pem)
@@ -142,9 +153,14 @@ class Ingress:
     def check(self) -> None:
         """Do nothing if the way to the pods is sound.
 
+        What the API says decides. What a pod itself is found to speak does not, for it may be found
+        by a port-forward, which is another way than the proxy's: it explains calls that fail.
+
         :raises PreflightError: if it is not: with each mismatch and the field to change
         """
-        found = self.mismatches()
+        found = mismatches(self._facts(asking=False))
+        if not found and not self._answers_within(_TROUBLE_S):
+            found = self.mismatches()
         if found:
             raise PreflightError(self.name, host=self.host, mismatches=tuple(found))
 
@@ -162,15 +178,36 @@ class Ingress:
         told = self.cluster.ingress_workers is not None
         steady_s = 0.0 if told else _GENERATIONS_S
         since_s = None
+        looked_s = float("-inf")
         while time.monotonic() < deadline_s:
-            if self.answer().answered:
+            with self._channel() as channel:
+                answered = self._answer(channel).answered
+            if answered:
                 since_s = since_s or time.monotonic()
                 if time.monotonic() - since_s >= steady_s:
                     return
-            elif self.mismatches():
-                return
             else:
                 since_s = None
+                if time.monotonic() - looked_s >= _LOOK_S:
+                    if self._is_broken():
+                        return
+                    looked_s = time.monotonic()
+            time.sleep(_PAUSE_S)
+
+    def _is_broken(self) -> bool:
+        """Tell whether there is something that waiting does not mend."""
+        facts = self._facts()
+        known = {pod: found for pod, found in facts.spoken.items() if found is not Spoken.SILENCE}
+        return bool(mismatches(replace(facts, spoken=known)))
+
+    def _answers_within(self, timeout_s: float) -> bool:
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            with self._channel() as channel:
+                if self._answer(channel).answered:
+                    return True
+            if time.monotonic() > deadline_s:
+                return False
             time.sleep(_PAUSE_S)
 
     def wait_following(
@@ -229,7 +266,8 @@ class Ingress:
             return f"(the Ingress cannot be read: {error})"
         return "\n".join(lines)
 
-    def _facts(self) -> Facts:
+    def _facts(self, *, asking: bool = True) -> Facts:
+        """Return what the API says, and a pod itself where it is to be asked."""
         ingress = self.api.get(_INGRESSES, self.namespace, self.name)
         service = self._service(ingress)
         pods: Sequence[Manifest] = ()
@@ -253,7 +291,7 @@ class Ingress:
             pods=pods,
             secrets=self._secrets(ingress),
             arguments=self._arguments() if passes_through(ingress, self.host) else None,
-            spoken=self._spoken(ingress, service, slices),
+            spoken=self._spoken(ingress, service, slices) if asking else {},
             complaints=[
                 each["message"]
                 for each in self._events(ingress)
@@ -273,13 +311,32 @@ class Ingress:
             return None
 
     def _secrets(self, ingress: Manifest) -> list[Manifest] | None:
-        names = secret_names(ingress)
-        found = self._readable(_SECRETS)
-        if found is None:  # not everywhere: then in the one namespace where it should be
-            found = self._readable(_SECRETS, self.namespace)
-        if found is None:
-            return None
-        return [each for each in found if each["metadata"]["name"] in names]
+        found: list[Manifest] = []
+        for name in sorted(secret_names(ingress)):
+            try:
+                found.append(self.api.get(_SECRETS, self.namespace, name))
+            except ApiError as error:
+                if error.status in _FORBIDDEN:
+                    return None
+                if error.status != 404:
+                    raise
+                found += self._secrets_elsewhere(name)
+        return found
+
+    def _secrets_elsewhere(self, name: str) -> list[Manifest]:
+        """Return the Secrets of that name in any namespace, as far as this user may see them."""
+        if name not in self._elsewhere:
+            query = {"fieldSelector": f"metadata.name={name}"}
+            try:
+                listed = self.api.request("GET", _SECRETS.path(), query=query)
+            except ApiError as error:
+                if error.status not in _FORBIDDEN:
+                    raise
+                listed = {"items": []}
+            self._elsewhere[name] = [
+                each for each in listed["items"] if each["metadata"]["namespace"] != self.namespace
+            ]
+        return self._elsewhere[name]
 
     def _arguments(self) -> list[str] | None:
         """Return what the controller was started with; None: its pods are not to be seen."""
@@ -321,8 +378,12 @@ class Ingress:
                 pod = (endpoint.get("targetRef") or {}).get("name")
                 if numbers and pod and endpoint.get("conditions", {}).get("ready") is not False:
                     address = endpoint["addresses"][0]
-                    with self.cluster.reach(self.namespace, pod, address, numbers[0]) as place:
-                        return {pod: probes.spoken_at(place)}
+                    reached = self.cluster.reach(self.namespace, pod, address, numbers[0])
+                    try:
+                        with reached as place:
+                            return {pod: probes.spoken_at(place)}
+                    except ApiError:  # this user may forward no ports, or the pod has gone
+                        return {}
         return {}
 
     def _events(self, ingress: Manifest) -> list[Mapping[str, Any]]:
@@ -333,19 +394,3 @@ class Ingress:
 
 def _served(ingress: Manifest) -> bool:
     return bool(ingress.get("status", {}).get("loadBalancer", {}).get("ingress"))
-
-
-def _services(channel: Any, timeout_s: float) -> tuple[str, ...]:
-    """Return what reflection lists; nothing if the server has none."""
-    ask = channel.stream_stream(
-        _REFLECTION,
-        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
-        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-    )
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
-    try:
-        for response in ask(iter([request]), timeout=timeout_s):
-            return tuple(each.name for each in response.list_services_response.service)
-    except grpc.RpcError:
-        pass
-    return ()

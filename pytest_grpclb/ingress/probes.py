@@ -60,18 +60,22 @@ def redirect(address: str, *, host: str, path: str) -> Redirect:
 
 
 def spoken_at(address: str) -> Spoken:
-    """Find out what a port speaks; gRPC servers speak first, and all of them HTTP/2."""
+    """Find out what a port speaks; gRPC servers speak first, and all of them HTTP/2.
+
+    A port-forward takes every connection, and closes it without a word where it cannot be carried.
+    """
+    frame = b""
     try:
         with _connect(address) as plain:
-            plain.sendall(_PREFACE + _EMPTY_SETTINGS)
             with contextlib.suppress(ConnectionError, TimeoutError):
+                plain.sendall(_PREFACE + _EMPTY_SETTINGS)
                 frame = plain.recv(9, socket.MSG_WAITALL)
-                if len(frame) == 9 and frame[3] == _SETTINGS:
-                    return Spoken.PLAINTEXT
+            if len(frame) == 9 and frame[3] == _SETTINGS:
+                return Spoken.PLAINTEXT
     except ConnectionRefusedError:
         return Spoken.NOTHING
     except OSError:
-        return Spoken.UNKNOWN
+        return Spoken.SILENCE
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     anybody.set_alpn_protocols(["h2"])
@@ -79,7 +83,7 @@ def spoken_at(address: str) -> Spoken:
         with _connect(address) as plain, anybody.wrap_socket(plain):
             return Spoken.TLS
     except OSError:
-        return Spoken.UNKNOWN
+        return Spoken.UNKNOWN if frame else Spoken.SILENCE
 
 
 def _told(made: ssl.SSLSocket, error: str) -> Handshake:

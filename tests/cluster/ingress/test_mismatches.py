@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
+import socket
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +24,7 @@ from pytest_grpclb.asserts import (
 )
 from pytest_grpclb.certificates import Authority, Keypair, tls_secret
 from pytest_grpclb.clusters.kube import EVENTS, KubeApi
-from pytest_grpclb.errors import ClusterUnavailableError
+from pytest_grpclb.errors import ApiError, ClusterUnavailableError, PreflightError
 from pytest_grpclb.ingress import probes
 
 from .ingresses import (
@@ -37,7 +41,7 @@ from .ingresses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_grpclb.handle import Grpclb
 
@@ -67,11 +71,12 @@ def test_without_a_backend_protocol_it_is_http(
     grpclb = installed(replicas=1)
     annotations = {"metadata": {"annotations": {PROTOCOL: None}}}
     patch(api, INGRESSES, namespace, annotations)
+    # While nginx is reloaded, its old workers answer beside the new ones.
+    wait_until(lambda: not any(grpclb.ingress.answer().answered for _ in range(10)))
     assert refusal(grpclb) == [
         f"annotation {PROTOCOL} is not set, which is HTTP, but pod {pod_of(grpclb)!r} speaks "
         "HTTP/2 in plaintext on targetPort 50051, so that every call fails; set it to 'GRPC'"
     ]
-    wait_until(lambda: grpclb.ingress.answer().status != "OK")
 
 
 def test_a_missing_secret_is_named(installed: Callable[..., Grpclb], namespace: str) -> None:
@@ -172,6 +177,7 @@ def test_a_port_that_no_container_listens_on_is_named(
         "targetPort"
     )
     wait_until(lambda: grpclb.ingress.mismatches() == [sentence])
+    wait_until(lambda: not any(grpclb.ingress.answer().answered for _ in range(10)))
     assert refusal(grpclb) == [sentence]
 
 
@@ -289,6 +295,111 @@ def test_an_unknown_class_is_named(installed: Callable[..., Grpclb]) -> None:
         "spec.ingressClassName is 'nginxx', which is no IngressClass of the cluster, so no "
         "controller takes the Ingress up; set it to one of the IngressClasses of "
         "k8s.io/ingress-nginx: nginx"
+    ]
+
+
+# --- what a port-forward tells of a pod is no reason to fail
+
+
+class Forwarding:
+    """A cluster whose port-forwards end without a word, as to a service on its pod's address."""
+
+    ingress_workers = None
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.asked = error, 0
+
+    @contextlib.contextmanager
+    def reach(self, *_which: object) -> Iterator[str]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def hang_up() -> None:
+                with contextlib.suppress(OSError):
+                    while True:
+                        listener.accept()[0].close()
+
+            thread = threading.Thread(target=hang_up)
+            thread.start()
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+FORBIDDEN = ApiError("GET", "/api/v1/namespaces/n/pods/p/portforward", status=403)
+
+
+@pytest.mark.parametrize("error", [None, FORBIDDEN])
+def test_a_service_that_answers_needs_no_port_forward(
+    installed: Callable[..., Grpclb], error: Exception | None
+) -> None:
+    cluster: Any = Forwarding(error)
+    replace(installed(replicas=1).ingress, cluster=cluster).check()
+    assert cluster.asked == 0
+
+
+def test_what_a_port_forward_tells_explains_calls_that_fail(
+    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
+) -> None:
+    grpclb = installed(replicas=1)
+    ports = [{"name": "grpc", "port": 50051, "protocol": "TCP", "targetPort": 50099}]
+    patch(api, SERVICES, namespace, {"spec": {"ports": ports}})
+    wait_until(lambda: not any(grpclb.ingress.answer().answered for _ in range(10)))
+    forwarding: Any = Forwarding()
+    forbidden: Any = Forwarding(FORBIDDEN)
+    with pytest.raises(PreflightError) as caught:
+        replace(grpclb.ingress, cluster=forwarding).check()
+    assert caught.value.mismatches == (
+        f"Service 'grpclb-ingress' has targetPort 50099, where pod {pod_of(grpclb)!r} does not "
+        "answer a port-forward (container ports: grpc:50051): nothing listens there, or only on "
+        "the pod's own address; if it is nothing, change targetPort",
+    )
+    # Who may not forward is told nothing of the pod; the run shows what comes of calls.
+    replace(grpclb.ingress, cluster=forbidden).check()
+
+
+# --- Secrets are others' affairs
+
+
+@pytest.fixture
+def asked(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests for Secrets that are sent from here on; that of all namespaces is refused."""
+    sent, request = [], api.request
+
+    def watched(verb: str, path: str, **more: Any) -> Any:
+        if path.rpartition("/")[2] == "secrets" or "/secrets/" in path:
+            sent.append(f"{verb} {path} {more.get('query') or ''}".strip())
+        if path == "/api/v1/secrets":
+            raise ApiError(verb, path, status=403, message="only in namespaces")
+        return request(verb, path, **more)
+
+    monkeypatch.setattr(api, "request", watched)
+    return sent
+
+
+def test_only_the_secret_that_is_named_is_read(
+    installed: Callable[..., Grpclb], namespace: str, asked: list[str]
+) -> None:
+    grpclb = installed(replicas=1)
+    asked.clear()
+    grpclb.ingress.check()
+    assert asked == [f"GET /api/v1/namespaces/{namespace}/secrets/grpclb-ingress-tls"]
+
+
+def test_other_namespaces_are_looked_into_once_where_it_is_missing(
+    installed: Callable[..., Grpclb], namespace: str, asked: list[str]
+) -> None:
+    grpclb = installed(replicas=1, certificate="missing")
+    for _ in range(3):
+        assert grpclb.ingress.mismatches() == [
+            f"there is no Secret 'grpclb-ingress-tls' in namespace {namespace!r}: "
+            "spec.tls.secretName must name one in the Ingress's own namespace"
+        ]
+    everywhere = [each for each in asked if each.startswith("GET /api/v1/secrets")]
+    assert everywhere == [
+        "GET /api/v1/secrets {'fieldSelector': 'metadata.name=grpclb-ingress-tls'}"
     ]
 
 

@@ -1,5 +1,9 @@
 """Port-forwards: TCP connections to a pod's ports, carried by a websocket that a client opened.
 
+A node connects from within the pod, to its localhost. Pods of the embedded cluster have none of
+their own, for 127.0.0.1 is this machine's and whoever has a port there is no pod: so it connects to
+the pod's address. A service that listens on its pod's address alone is reached here, and not there.
+
 :source: RFC 6455; apimachinery, ``pkg/util/remotecommand`` (v4.channel.k8s.io); kubelet,
     ``pkg/kubelet/portforward/websocket.go``
 """
