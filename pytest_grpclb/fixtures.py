@@ -43,8 +43,9 @@ NOTES = pytest.StashKey[list[str]]()
 FAILED = pytest.StashKey[bool]()
 """Of a test: whether its set-up or call has failed."""
 
-PLACE = pytest.StashKey[tuple["RunningCluster", str]]()
-"""Of a test: its cluster and namespace, as soon as set-up has come so far."""
+PLACE = pytest.StashKey[tuple["RunningCluster", str, str]]()
+"""Of a test: its cluster and namespace, as soon as set-up has come so far; and where that is
+somebody else's, the Service in it that is tested."""
 
 VERDICT_PROPERTY = "grpclb_verdict"
 """Name of the user property by which a test's verdicts reach reports, also from xdist workers."""
@@ -159,7 +160,9 @@ def grpclb_namespace(
 
     name = f"grpclb-{grpclb_cluster.run}-{next(_namespaces)}"
     config, node = request.config, request.node
-    if config.stash[OPTIONS].service.origin is Origin.RUNNING:
+    running = config.stash[OPTIONS].service.running
+    if running is not None:
+        node.stash[PLACE] = grpclb_cluster, running.namespace, running.name
         yield name  # none is made: all that the test needs goes beside the service
         return
 
@@ -172,7 +175,7 @@ def grpclb_namespace(
         return kept
 
     with temporary_namespace(grpclb_cluster.api, name, run=grpclb_cluster.run, keep=keep):
-        node.stash[PLACE] = grpclb_cluster, name
+        node.stash[PLACE] = grpclb_cluster, name, ""
         yield name
 
 

@@ -195,12 +195,12 @@ def _save_artifacts(directory: Path, item: pytest.Item, failure: str) -> Path | 
     """Save what the test's namespace holds, and what its handle knows, where set-up got so far."""
     if PLACE not in item.stash:
         return None
-    running, namespace = item.stash[PLACE]
+    running, namespace, service = item.stash[PLACE]
     from pytest_grpclb.clusters.artifacts import artifacts_folder, save_namespace
 
     folder = artifacts_folder(directory, item.nodeid)
     (folder / "failure.txt").write_text(failure)
-    save_namespace(running.api, namespace, folder)
+    save_namespace(running.api, namespace, folder, service=service, run=running.run)
     handle = getattr(item, "funcargs", {}).get("grpclb")
     if handle is not None:
         handle.save_artifacts(directory, item.nodeid, failure)

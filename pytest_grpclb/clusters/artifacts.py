@@ -6,11 +6,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.describing import describe_pods
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.kube import (
+    DEPLOYMENTS,
+    EVENTS,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    STATEFULSETS,
+    KubeApi,
+    Resource,
+)
+from pytest_grpclb.clusters.namespaces import RUN_LABEL
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["artifacts_folder", "save_namespace"]
@@ -18,8 +28,9 @@ __all__ = ["artifacts_folder", "save_namespace"]
 _KINDS = (
     PODS,
     DEPLOYMENTS,
-    Resource("apps/v1", "replicasets", namespaced=True),
-    Resource("v1", "services", namespaced=True),
+    STATEFULSETS,
+    REPLICASETS,
+    SERVICES,
     Resource("discovery.k8s.io/v1", "endpointslices", namespaced=True),
     Resource("networking.k8s.io/v1", "ingresses", namespaced=True),
 )
@@ -37,21 +48,78 @@ def artifacts_folder(directory: Path, test: str) -> Path:
     return folder
 
 
-def save_namespace(api: KubeApi, namespace: str, folder: Path) -> None:
+def save_namespace(
+    api: KubeApi, namespace: str, folder: Path, *, service: str = "", run: str = ""
+) -> None:
     """Write into *folder* what a namespace holds; never raises ApiError.
 
     These are: describe.txt, events.txt, objects.json, and POD.log, or POD-CONTAINER.log where a pod
     has several; POD.previous.log, too, where a container was restarted.
+
+    :param service: the namespace is somebody else's: only what belongs to this Service of it
+    :param run: and what carries this value of the run's label
     """
-    (folder / "describe.txt").write_text(describe_pods(api, namespace, {}) + "\n")
-    events = _listed(api, EVENTS, namespace)
-    (folder / "events.txt").write_text("".join(f"{_event(each)}\n" for each in events))
     objects = {where.plural: _listed(api, where, namespace) for where in _KINDS}
+    events = _listed(api, EVENTS, namespace)
+    belonging = None
+    if service:
+        belonging = _belonging(objects, service, run)
+        objects = {
+            plural: [each for each in found if _uid(each) in belonging or "metadata" not in each]
+            for plural, found in objects.items()
+        }
+        events = [
+            each for each in events if each.get("involvedObject", {}).get("uid", "") in belonging
+        ]
+    told = describe_pods(api, namespace, {}, only=belonging)
+    (folder / "describe.txt").write_text(told + "\n")
+    (folder / "events.txt").write_text("".join(f"{_event(each)}\n" for each in events))
     (folder / "objects.json").write_text(json.dumps(objects, indent=2))
     for pod in objects["pods"]:
         if "metadata" in pod:
             for name, log in _logs(api, pod):
                 (folder / name).write_text(log)
+
+
+def _belonging(
+    objects: Mapping[str, list[dict[str, Any]]], service: str, run: str
+) -> Collection[str]:
+    """Return the UIDs of a Service, its pods, what made them, and what a run has put beside it.
+
+    :param objects: by plural, all of the namespace
+    """
+    by_uid = {_uid(each): each for found in objects.values() for each in found if _uid(each)}
+    named = [
+        each for each in objects["services"] if each.get("metadata", {}).get("name") == service
+    ]
+    selector = named[0]["spec"].get("selector") if named else None
+    made = {
+        uid
+        for uid, each in by_uid.items()
+        if (each["metadata"].get("labels") or {}).get(RUN_LABEL) == run
+    }
+    kept = made | {_uid(each) for each in named}
+    owners = {
+        _uid(pod)
+        for pod in objects["pods"]
+        if selector and selector.items() <= (pod.get("metadata", {}).get("labels") or {}).items()
+    }
+    while owners:  # upwards, from the pods to their workload
+        kept |= owners
+        owners = {uid for each in owners for uid in _owners(by_uid[each]) if uid in by_uid} - kept
+    while True:  # downwards, to what these have made
+        more = {uid for uid, each in by_uid.items() if kept.intersection(_owners(each))} - kept
+        if not more:
+            return kept
+        kept |= more
+
+
+def _uid(found: Mapping[str, Any]) -> str:
+    return str(found.get("metadata", {}).get("uid", ""))
+
+
+def _owners(found: Mapping[str, Any]) -> list[str]:
+    return [each["uid"] for each in found["metadata"].get("ownerReferences") or ()]
 
 
 def _listed(api: KubeApi, where: Resource, namespace: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 __all__ = ["describe_pods"]
 
@@ -20,18 +20,29 @@ _TOLD_BY_CONTAINERS = frozenset({"Ready", "ContainersReady"})
 """Conditions that only sum up what the lines of the containers say."""
 
 
-def describe_pods(api: KubeApi, namespace: str, selector: Mapping[str, str]) -> str:
+def describe_pods(
+    api: KubeApi,
+    namespace: str,
+    selector: Mapping[str, str],
+    *,
+    only: Collection[str] | None = None,
+) -> str:
     """Tell the state, events and log lines of the pods behind *selector*; never raises ApiError.
 
     Warnings about other objects of the namespace come last: why pods are missing that should be
     there (a quota, an admission webhook) is said of the ReplicaSet. So do network policies: what
     they forbid is never said by anybody, it only times out.
+
+    :param only: UIDs of the objects that are anybody's business here; None: all are
     """
     try:
         pods = api.list(PODS, namespace, selector=selector_text(selector))
         events = api.list(EVENTS, namespace)
     except ApiError as error:
         return f"(its pods cannot be listed: {error})"
+    if only is not None:
+        pods = [pod for pod in pods if pod["metadata"]["uid"] in only]
+        events = [event for event in events if event["involvedObject"].get("uid") in only]
     lines = [line for pod in pods for line in _pod(api, pod, events)] or ["it has no pods"]
     uids = {pod["metadata"]["uid"] for pod in pods}
     others = [
@@ -44,13 +55,14 @@ def describe_pods(api: KubeApi, namespace: str, selector: Mapping[str, str]) -> 
     for event in others[-_LAST_EVENTS:]:
         about = event["involvedObject"]
         lines.append(f"{about.get('kind', '')} {about.get('name', '')}: {_event(event)}")
-    lines += _policies(api, namespace)
+    lines += _policies(api, namespace, None if only is None else pods)
     return "\n".join(lines)
 
 
-def _policies(api: KubeApi, namespace: str) -> list[str]:
+def _policies(api: KubeApi, namespace: str, pods: Sequence[Mapping[str, Any]] | None) -> list[str]:
     """Tell of each network policy whom it isolates, and what it still lets through.
 
+    :param pods: leave out those that isolate none of these by its labels; None: tell of all
     :source: Kubernetes documentation, "Network Policies"
     """
     try:
@@ -61,6 +73,10 @@ def _policies(api: KubeApi, namespace: str) -> list[str]:
     for policy in policies:
         spec = policy.get("spec", {})
         labels = (spec.get("podSelector") or {}).get("matchLabels") or {}
+        if pods is not None and not any(
+            labels.items() <= (pod["metadata"].get("labels") or {}).items() for pod in pods
+        ):
+            continue
         whom = selector_text(labels) if spec.get("podSelector") else "every pod"
         kinds = spec.get("policyTypes") or ("Ingress", *(["Egress"] if "egress" in spec else []))
         let = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pytest_grpclb import __version__
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, SERVICES, KubeApi, Resource
 from pytest_grpclb.clusters.namespaces import ABANDONED_AFTER
+from pytest_grpclb.clusters.pods import PodWatch
 from pytest_grpclb.lending import delete_abandoned
 
 from .test_own_service import EVEN, OPEN, SCALED, SHOP, run
@@ -224,6 +226,48 @@ def test_a_test_that_scales_it_needs_leave(existing: EmbeddedCluster, api: KubeA
         "allow that with --grpclb-service-changes, or keep such tests from it"
     ) in done.stdout
     assert pods_of_the_shop(api) == pods
+
+
+@pytest.fixture
+def bystander(api: KubeApi) -> Iterator[str]:
+    """Another workload of the namespace, which is nobody's business here."""
+    [_, shop] = prod()
+    spec = shop["spec"]
+    labels = {"app": "bystander"}
+    template = {**spec["template"], "metadata": {"labels": labels}}
+    spec = {**spec, "replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    api.apply([{**shop, "metadata": {"name": "bystander"}, "spec": spec}], namespace="prod")
+    watch = PodWatch(api, "prod", labels)
+    try:
+        assert watch.wait_for(lambda pods: any(pod.ready for pod in pods), timeout_s=30)
+        yield "bystander"
+    finally:
+        watch.close()
+        api.delete(DEPLOYMENTS, "prod", "bystander")
+
+
+def test_artifacts_are_of_the_service_and_of_the_run_and_of_nobody_else(
+    existing: EmbeddedCluster, api: KubeApi, bystander: str, tmp_path: Path
+) -> None:
+    pods = {pod["metadata"]["name"] for pod in api.list(PODS, "prod", selector="app=shop")}
+    options = ("--grpclb-service=prod/shop", "--grpclb-strategy=lookaside")
+    done = running(existing, SCALED, *options, f"--grpclb-artifacts={tmp_path}")
+    assert "1 failed" in done.stdout, done.stdout
+    [saved] = tmp_path.iterdir()
+    files = {path.name: path.read_text() for path in saved.iterdir()}
+    assert files.keys() >= {"failure.txt", "describe.txt", "events.txt", "objects.json"}
+    assert files.keys() >= {f"{name}.log" for name in pods}
+    objects = json.loads(files["objects.json"])
+    names = {
+        plural: {each["metadata"]["name"] for each in found} for plural, found in objects.items()
+    }
+    assert names["pods"] > pods
+    own = names["deployments"] - {"shop"}
+    assert own
+    assert all(name.startswith("grpclb-") for name in own)
+    assert all(name in files["events.txt"] for name in own)
+    assert names["statefulsets"] == set()
+    assert [name for name, text in files.items() if bystander in text or bystander in name] == []
 
 
 def test_with_leave_it_is_scaled_and_afterwards_as_large_as_before(

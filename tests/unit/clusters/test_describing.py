@@ -185,3 +185,22 @@ def test_network_policies_are_told_with_what_they_leave() -> None:
         "NetworkPolicy out isolates some pods, and allows Ingress 2 rules, no Egress"
         f"{hint}"
     )
+
+
+def test_of_a_namespace_with_others_in_it_only_some_is_told() -> None:
+    others = pod(phase="Pending") | {
+        "metadata": {"name": "bank-1", "namespace": "test", "uid": "of the bank"}
+    }
+    about = {"kind": "ReplicaSet", "name": "bank", "uid": "of the bank's"}
+    refused = event("FailedCreate", "no quota") | {"involvedObject": about}
+    policies = [
+        {"metadata": {"name": name}, "spec": {"podSelector": {"matchLabels": labels}}}
+        for name, labels in (("bank", {"app": "bank"}), ("all", {}))
+    ]
+    recorded = Recorded(pods=[pod(phase="Running"), others], events=[refused], policies=policies)
+    assert describe_pods(cast("KubeApi", recorded), "test", {"app": "shop"}, only={UID}) == (
+        "pod shop-1: Running\n"
+        "NetworkPolicy all isolates some pods, and allows no Ingress; calls, DNS and what asks the "
+        "API need rules of their own, or the namespaces of runs (label "
+        "app.kubernetes.io/managed-by=pytest-grpclb) an exception"
+    )
