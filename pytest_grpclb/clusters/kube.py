@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from pytest_grpclb.clusters.connecting import accept_unverified, configured, websocket_on
+from pytest_grpclb.clusters.credentials import credential_plugin, overheard
 from pytest_grpclb.clusters.streaming import ResponseStream
 from pytest_grpclb.errors import ApiError
 
@@ -27,7 +28,6 @@ _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_NO_RETRY_IN_URLLIB3 = False
 _SHOWN_BYTES = 100
 """Of a body that cannot be read."""
 
@@ -65,6 +65,10 @@ STATEFULSETS = Resource("apps/v1", "statefulsets", namespaced=True)
 class KubeApi:
     """One connection pool to one cluster's API; safe to use from several threads."""
 
+    credential_failure = ""
+    """Why it has no credentials, though the kubeconfig names a program that gives some."""
+    _plugin = None
+
     def __init__(self, kubeconfig: Path, context: str, *, scratch: Path | None = None) -> None:
         """Read the kubeconfig; nothing is sent yet.
 
@@ -82,7 +86,11 @@ class KubeApi:
                 temp_file_path=None if scratch is None else str(scratch),
             )
 
-        self._use(configured(load))
+        with overheard() as heard:
+            self._use(configured(load))
+        self._plugin = credential_plugin(kubeconfig, context)
+        if self._plugin and not (self._configuration.api_key or self._configuration.cert_file):
+            self.credential_failure = self._plugin.failure(" ".join(heard))
 
     def without_credentials(self) -> KubeApi:
         """Return a connection to the same API that says nothing of who asks."""
@@ -151,7 +159,7 @@ class KubeApi:
                 if response.status < 400:
                     return _object(verb, path, response.status, text)
                 if response.status not in _PASSING or last:
-                    raise _refusal(verb, path, response.status, text)
+                    raise self._refusal(verb, path, response.status, text)
                 pause_s = max(pause_s, _retry_after_s(response.headers))
             time.sleep(min(pause_s, _LONGEST_PAUSE_S))
             pause_s *= 2
@@ -185,11 +193,21 @@ class KubeApi:
                 body=data,
                 headers=headers,
                 timeout=timeout_s,
-                retries=_NO_RETRY_IN_URLLIB3,
+                retries=False,  # by urllib3 itself
                 preload_content=not stream,
             )
         except HTTPError as error:
             raise ConnectionError(str(error)) from error
+
+    def _refusal(self, verb: str, path: str, status: int, body: bytes) -> ApiError:
+        try:
+            told = json.loads(body)
+            reason, message = str(told.get("reason", "")), str(told.get("message", ""))
+        except (ValueError, AttributeError):
+            reason, message = "", body[:500].decode(errors="replace")
+        if self._plugin is not None:
+            message = self._plugin.explain(status, message, self.credential_failure)
+        return ApiError(verb, path, status=status, reason=reason, message=message)
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": FIELD_MANAGER}
@@ -211,7 +229,7 @@ class KubeApi:
         except OSError as error:
             raise ApiError("GET", path, status=0, message=str(error)) from error
         if response.status >= 400:
-            raise _refusal("GET", path, response.status, response.read())
+            raise self._refusal("GET", path, response.status, response.read())
         return ResponseStream(response)
 
     def websocket(self, path: str, subprotocol: str, *, timeout_s: float = 30.0) -> Any:
@@ -234,7 +252,7 @@ class KubeApi:
             )
         except WebSocketBadStatusException as error:
             told = getattr(error, "resp_body", None) or b""
-            raise _refusal("GET", path, error.status_code, told) from error
+            raise self._refusal("GET", path, error.status_code, told) from error
         except (OSError, WebSocketException) as error:
             raise ApiError("GET", path, status=0, message=str(error)) from error
 
@@ -368,15 +386,6 @@ def _object(verb: str, path: str, status: int, text: bytes) -> Json:
         message = f"{shown!r} is no JSON object; is a proxy or a login page in its place?"
         raise ApiError(verb, path, status=status, message=message)
     return found
-
-
-def _refusal(verb: str, path: str, status: int, body: bytes) -> ApiError:
-    try:
-        told = json.loads(body)
-        reason, message = str(told.get("reason", "")), str(told.get("message", ""))
-    except (ValueError, AttributeError):
-        reason, message = "", body[:500].decode(errors="replace")
-    return ApiError(verb, path, status=status, reason=reason, message=message)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:

@@ -84,6 +84,7 @@ class KubeconfigCluster:
 
         :raises ClusterStartError: if it does not answer, or not let the user in
         """
+        from pytest_grpclb.clusters.credentials import is_nobody
         from pytest_grpclb.clusters.kube import KubeApi
         from pytest_grpclb.clusters.namespaces import (
             STUCK_AFTER,
@@ -92,15 +93,17 @@ class KubeconfigCluster:
         )
 
         api = self._api = KubeApi(self.kubeconfig, self.context, scratch=self._request.directory)
+        where = f"context {self.context!r} of {self.kubeconfig}"
+        if api.credential_failure:
+            raise ClusterStartError(_NAME, reason=f"{where}: {api.credential_failure}")
         try:
             api.request("GET", "/version", timeout_s=timeout_s)
             limit = datetime.now(UTC) - STUCK_AFTER
             stuck = stuck_namespaces(api, deleted_before=limit)
             deleted = delete_abandoned(api)
         except ApiError as error:
-            if error.status != 403:
-                reason = f"context {self.context!r} of {self.kubeconfig}: {error}"
-                raise ClusterStartError(_NAME, reason=reason) from error
+            if error.status != 403 or is_nobody(error.status, error.message):
+                raise ClusterStartError(_NAME, reason=f"{where}: {error}") from error
             self._request.tell(
                 "grpclb: namespaces of runs that died were not looked for, "
                 "because this user may not list namespaces"

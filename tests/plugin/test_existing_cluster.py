@@ -20,6 +20,7 @@ from .real_clusters import DEADLINE_S, FAILS, PASSES, existing_options, run, sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 
@@ -159,6 +160,72 @@ def test_a_context_that_is_not_there_is_an_error_with_those_that_are(
             "E*OptionError: --grpclb-context: 'production' cannot be used; expected one of the "
             f"contexts of {existing.kubeconfig}: {existing.context}"
         ]
+    )
+
+
+def without_token(existing: EmbeddedCluster, folder: Path, user: dict[str, object]) -> Path:
+    """Return a kubeconfig that leads to the cluster by other credentials."""
+    config = json.loads(existing.kubeconfig.read_text())
+    config["users"][0]["user"] = user
+    path = folder / "kubeconfig-of-another"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "echo 'Error loading SSO Token: it has expired' >&2; exit 255",
+            "process returned 255. Error loading SSO Token: it has expired",
+        ),
+        ("echo '{}'", "malformed response. missing key 'apiVersion'"),
+        (None, "[Errno 2] No such file or directory: {command!r}"),
+    ],
+)
+def test_a_credential_plugin_that_fails_is_told_in_its_own_words(
+    pytester: pytest.Pytester, existing: EmbeddedCluster, words: str | None, told: str
+) -> None:
+    command = pytester.path / "token-of-the-cloud"
+    if words is not None:
+        command.write_text(f"#!/bin/sh\n{words}\n")
+        command.chmod(0o700)
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(command),
+        "interactiveMode": "Never",
+        "installHint": "see https://cloud.example.com/cli",
+    }
+    kubeconfig = without_token(existing, pytester.path, {"exec": plugin})
+    pytester.makepyfile(test_it=PASSES)
+    result = run(pytester, *existing_options(existing), f"--grpclb-kubeconfig={kubeconfig}")
+    result.assert_outcomes(errors=1)
+    expected = (
+        "ClusterStartError: cluster provider 'kubeconfig' did not start: context "
+        f"{existing.context!r} of {kubeconfig}: the credential plugin {str(command)!r} of "
+        f"the kubeconfig gave no credential: {told.format(command=str(command))}; log in again, "
+        "or, if it is not there, install it (see https://cloud.example.com/cli)"
+    )
+    assert expected in result.stdout.str()
+
+
+def test_a_credential_that_has_expired_is_the_plugins(
+    pytester: pytest.Pytester, existing: EmbeddedCluster
+) -> None:
+    version = "client.authentication.k8s.io/v1"
+    credential = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": "old"}}
+    plugin = {"apiVersion": version, "command": "echo", "args": [json.dumps(credential)]}
+    kubeconfig = without_token(existing, pytester.path, {"exec": plugin})
+    pytester.makepyfile(test_it=PASSES)
+    result = run(pytester, *existing_options(existing), f"--grpclb-kubeconfig={kubeconfig}")
+    result.assert_outcomes(errors=1)
+    told = (
+        "the Kubernetes API answered 401: Unauthorized: the request carries no bearer token of "
+        "this embedded cluster; use its kubeconfig; the credential plugin 'echo' of the kubeconfig gave "
+        "this credential; log in again where it has expired"
+    )
+    assert f"context {existing.context!r} of {kubeconfig}: GET /version: {told}" in (
+        result.stdout.str()
     )
 
 
