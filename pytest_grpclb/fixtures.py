@@ -156,6 +156,7 @@ def grpclb_namespace(
     request: pytest.FixtureRequest, grpclb_cluster: RunningCluster
 ) -> Iterator[str]:
     """A namespace of the test's own, deleted after it unless ``--grpclb-keep`` says otherwise."""
+    from pytest_grpclb.clusters.namespaces import mark_kept
     from pytest_grpclb.deployment import temporary_namespace
 
     name = f"grpclb-{grpclb_cluster.run}-{next(_namespaces)}"
@@ -171,6 +172,8 @@ def grpclb_namespace(
         kept = bool(command) and _keeps(config, failed=node.stash.get(FAILED, False))
         if kept:
             told = f"grpclb: kept namespace {name!r} of {node.nodeid}; delete it with: {command}"
+            if not mark_kept(grpclb_cluster.api, name):
+                told += " (a later run will, after six hours: this user may not label it as kept)"
             config.stash[NOTES].append(told)
         return kept
 

@@ -12,11 +12,18 @@ from pytest_grpclb.errors import ApiError
 if TYPE_CHECKING:
     from pytest_grpclb.clusters.kube import KubeApi
 
-__all__ = ["create_namespace", "delete_abandoned", "delete_namespace", "stuck_namespaces"]
+__all__ = [
+    "create_namespace",
+    "delete_abandoned",
+    "delete_namespace",
+    "mark_kept",
+    "stuck_namespaces",
+]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "pytest-grpclb"
 RUN_LABEL = "pytest-grpclb/run"
+_KEPT_LABEL = "pytest-grpclb/kept"
 
 _STUCK = frozenset(
     {
@@ -72,8 +79,23 @@ def delete_namespace(api: KubeApi, name: str, *, run: str) -> None:
         api.delete(NAMESPACES, "", name, uid=found["metadata"]["uid"])
 
 
+def mark_kept(api: KubeApi, name: str) -> bool:
+    """Have no later run take a namespace for one of a run that died; return whether that is so."""
+    try:
+        api.request(
+            "PATCH",
+            NAMESPACES.path(name=name),
+            body={"metadata": {"labels": {_KEPT_LABEL: "true"}}},
+            content_type="application/merge-patch+json",
+            repeatable=True,
+        )
+    except ApiError:  # this user may not change it, or it was never made
+        return False
+    return True
+
+
 def delete_abandoned(api: KubeApi, *, now: datetime | None = None) -> tuple[str, ...]:
-    """Delete what runs left behind that died; return the names.
+    """Delete what runs left behind that died, but not what was kept; return the names.
 
     :raises ApiError: if namespaces may not be listed (status 403), or one not deleted
     """
@@ -82,7 +104,8 @@ def delete_abandoned(api: KubeApi, *, now: datetime | None = None) -> tuple[str,
     for found in api.list(NAMESPACES, selector=f"{MANAGED_BY}={MANAGER},{RUN_LABEL}"):
         metadata = found["metadata"]
         made_at = datetime.fromisoformat(metadata["creationTimestamp"])
-        if made_at < limit and "deletionTimestamp" not in metadata:
+        kept = _KEPT_LABEL in metadata["labels"]
+        if made_at < limit and not kept and "deletionTimestamp" not in metadata:
             api.delete(NAMESPACES, "", metadata["name"], uid=metadata["uid"])
             deleted.append(metadata["name"])
     return tuple(deleted)

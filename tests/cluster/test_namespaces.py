@@ -18,6 +18,7 @@ from pytest_grpclb.clusters.namespaces import (
     create_namespace,
     delete_abandoned,
     delete_namespace,
+    mark_kept,
     stuck_namespaces,
 )
 from pytest_grpclb.conformance.subject import CONFIG_MAPS
@@ -83,6 +84,14 @@ def test_what_runs_that_died_left_behind_goes_after_the_age_limit(api: KubeApi) 
     assert "grpclb-theirs" in standing(api)
 
 
+def test_what_was_kept_stays_whatever_its_age(api: KubeApi) -> None:
+    create_namespace(api, NAME, run=RUN)
+    assert mark_kept(api, NAME)
+    later = datetime.now(UTC) + ABANDONED_AFTER + timedelta(minutes=1)
+    assert delete_abandoned(api, now=later) == ()
+    assert NAME in standing(api)
+
+
 def test_a_user_without_rights_beyond_namespaces_can_run_and_is_told_what_was_left_out(
     api: KubeApi, embedded_cluster: EmbeddedCluster, namespace: str, tmp_path: Path
 ) -> None:
@@ -121,6 +130,7 @@ def test_a_user_without_rights_beyond_namespaces_can_run_and_is_told_what_was_le
         user = KubeApi(cluster.kubeconfig, cluster.context, scratch=tmp_path)
         with temporary_namespace(user, NAME, run=RUN):
             assert NAME in standing(api)
+            assert not mark_kept(user, NAME)
         user.close()
     finally:
         cluster.close()

@@ -8,11 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.namespaces import ABANDONED_AFTER, delete_abandoned
 from tests.cluster.faulty_api import Fault, FaultyApi
 
 from .interrupted import IN_A_TEST, IN_SETUP
@@ -59,6 +62,10 @@ def test_what_is_kept_is_told_with_the_command_that_deletes_it(
     pytester.makepyfile(test_it=test)
     result = run(pytester, *existing_options(existing), f"--grpclb-keep={keep}")
     assert len(namespaces()) == kept
+    with closing(KubeApi(existing.kubeconfig, existing.context)) as api:
+        # What is kept is nothing that a run has left behind because it died.
+        later = datetime.now(UTC) + ABANDONED_AFTER + timedelta(minutes=1)
+        assert delete_abandoned(api, now=later) == ()
     assert summary(result) == [
         f"grpclb: kept namespace {name!r} of test_it.py::test_it[headless]; delete it with: "
         f"kubectl --kubeconfig={existing.kubeconfig} --context={existing.context} "
@@ -221,8 +228,8 @@ def test_a_credential_that_has_expired_is_the_plugins(
     result.assert_outcomes(errors=1)
     told = (
         "the Kubernetes API answered 401: Unauthorized: the request carries no bearer token of "
-        "this embedded cluster; use its kubeconfig; the credential plugin 'echo' of the kubeconfig gave "
-        "this credential; log in again where it has expired"
+        "this embedded cluster; use its kubeconfig; the credential plugin 'echo' of the kubeconfig "
+        "gave this credential; log in again where it has expired"
     )
     assert f"context {existing.context!r} of {kubeconfig}: GET /version: {told}" in (
         result.stdout.str()
