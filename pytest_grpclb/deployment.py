@@ -120,7 +120,10 @@ class Deployment:
             hint = self._hint()
             if in_time or (hint is not None and hint.hopeless):
                 break
+        self.watch.refresh()
         pods = self.watch.pods()
+        if done(pods) and not any(_hopeless(pod) for pod in pods):
+            return
         raise NotReadyError(
             self.service.deployment,
             ready=sum(pod.serves for pod in pods),

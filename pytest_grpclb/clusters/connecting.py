@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -14,10 +15,13 @@ from urllib.request import getproxies, proxy_bypass
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["accept_unverified", "configured", "websocket_on"]
+__all__ = ["configured", "prepare", "websocket_on"]
 
 _NOBODY = "nobody.invalid"
 """A name that stands for no host: RFC 2606, section 2."""
+_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+"""The kernel finds a lost peer within 25 s, and asks more often than what stands before an API
+forgets connections that are silent."""
 
 
 def configured(load: Callable[[Any], None]) -> Any:
@@ -49,7 +53,38 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def accept_unverified(pool: Any) -> None:
+def prepare(pool: Any, *, verified: bool) -> None:
+    """Have a pool's connections be made as they should.
+
+    :param verified: whether certificates are checked
+    """
+    _keep_alive(pool)
+    if not verified:
+        _accept_unverified(pool)
+
+
+def _keep_alive(pool: Any) -> None:
+    """Have the kernel ask after the other end of a pool's connections while they are silent.
+
+    A watch is silent for as long as nothing changes; whoever drops such a connection without a
+    word, as address translation and load balancers do, would leave it waiting for what never comes.
+
+    :source: tcp(7)
+    """
+    from urllib3.connection import HTTPConnection
+
+    pool.connection_pool_kw["socket_options"] = [
+        *HTTPConnection.default_socket_options,
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        *(
+            (socket.IPPROTO_TCP, getattr(socket, name), value)
+            for name, value in _KEEPALIVE
+            if hasattr(socket, name)  # not every system has them
+        ),
+    ]
+
+
+def _accept_unverified(pool: Any) -> None:
     """Have a pool's connections not warn that their certificates are not checked.
 
     Who says ``insecure-skip-tls-verify`` in a kubeconfig knows it, and where warnings are errors

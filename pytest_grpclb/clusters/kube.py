@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from pytest_grpclb.clusters.connecting import accept_unverified, configured, websocket_on
+from pytest_grpclb.clusters.connecting import configured, prepare, websocket_on
 from pytest_grpclb.clusters.credentials import credential_plugin, overheard
 from pytest_grpclb.clusters.streaming import ResponseStream
 from pytest_grpclb.errors import ApiError
@@ -109,8 +109,7 @@ class KubeApi:
         self._configuration = configuration
         self._client = client.ApiClient(configuration)
         self._pool = self._client.rest_client.pool_manager
-        if not configuration.verify_ssl:
-            accept_unverified(self._pool)
+        prepare(self._pool, verified=configuration.verify_ssl)
         self._resources: dict[tuple[str, str], Resource] = {}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -164,6 +165,14 @@ class PodWatch:
         with self._changed:
             return self._changed.wait_for(holds, timeout_s)
 
+    def refresh(self) -> None:
+        """List the pods: what is waited for in vain may have come where no watch has told of it.
+
+        Raises nothing if they cannot be listed: what is known stays.
+        """
+        with contextlib.suppress(ApiError):
+            self._list({"labelSelector": self._selector})
+
     # --- the thread
 
     def _run(self) -> None:
@@ -188,15 +197,7 @@ class PodWatch:
         """List, then watch from there until the watch ends; a 410 Gone means list again."""
         path = PODS.path(self._namespace)
         query = {"labelSelector": self._selector}
-        listed = self._api.request("GET", path, query=query)
-        with self._changed:
-            present = {pod["metadata"]["uid"] for pod in listed["items"]}
-            for uid in self._pods.keys() - present:
-                self._forget(uid)
-            for pod in listed["items"]:
-                self._see(pod_state(pod))
-            self._changed.notify_all()
-        revision = listed["metadata"]["resourceVersion"]
+        revision = self._list(query)
         while not self._closed:
             query |= {
                 "watch": "1",
@@ -224,6 +225,19 @@ class PodWatch:
                         else:
                             self._see(state)
                         self._changed.notify_all()
+
+    def _list(self, query: Mapping[str, str]) -> str:
+        """Take in the pods that there are; return from where to watch."""
+        listed = self._api.request("GET", PODS.path(self._namespace), query=query)
+        with self._changed:
+            present = {pod["metadata"]["uid"] for pod in listed["items"]}
+            for uid in self._pods.keys() - present:
+                self._forget(uid)
+            for pod in listed["items"]:
+                self._see(pod_state(pod))
+            self._changed.notify_all()
+        revision: str = listed["metadata"]["resourceVersion"]
+        return revision
 
     def _see(self, state: PodState) -> None:
         self._pods[state.uid] = state

@@ -204,3 +204,19 @@ def test_requests_and_port_forwards_go_by_the_proxy_that_is_told(
             thread.join()
     assert len(Proxy.asked) == 2
     assert "Proxy-Authorization: Basic bWU6cEBzcw==\r\n" in Proxy.asked[1]
+
+
+def test_the_kernel_asks_after_the_api_while_a_connection_is_silent(
+    api: KubeApi, unverified: KubeApi
+) -> None:
+    for connected in (api, unverified):
+        connected.list(NAMESPACES)
+        connection = connected._pool.connection_from_url(connected.server).pool.get(block=False)
+        sock = connection.sock
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle_s = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        between_s = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+        times = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+        assert idle_s + times * between_s == 25
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        connection.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import threading
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
 
 from pytest_grpclb.clusters.pods import PodWatch
+from pytest_grpclb.deployment import Deployment
+from pytest_grpclb.model import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +28,72 @@ class Listing:
 
     def stream(self, *_: Any, **__: Any) -> Any:
         raise ConnectionError
+
+
+class Silent:
+    """A watch whose connection was dropped on the way: nothing is ever told."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def events(self) -> Iterator[Any]:
+        self._closed.wait()
+        yield from ()
+
+
+class Blind(Listing):
+    """An API whose watches are silent, though pods come and go."""
+
+    def __init__(self, *pods: dict[str, Any]) -> None:
+        super().__init__(*pods)
+        self.watched = threading.Event()
+
+    def become(self, *pods: dict[str, Any]) -> None:
+        assert self.watched.wait(30.0)
+        self._pods = pods
+
+    def list(self, *_: Any, **__: Any) -> Any:
+        """Events: nothing is told."""
+        return []
+
+    def stream(self, *_: Any, **__: Any) -> Any:
+        self.watched.set()
+        return Silent()
+
+
+def test_what_no_watch_has_told_of_is_listed_before_it_is_taken_for_missing() -> None:
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    api = Blind(pod("old", "127.9.1.5", **ready))
+    watch = PodWatch(cast("KubeApi", api), "ns", {"app": "shop"})
+    try:
+        assert watch.wait_for(lambda pods: len(pods) == 1, timeout_s=30.0)
+        api.become(pod("new", "127.9.1.6", **ready))
+        assert [each.uid for each in watch.pods()] == ["old"]
+        watch.refresh()
+        assert [(each.uid, each.serves) for each in watch.pods()] == [("new", True)]
+        assert [each.removed_at_s is None for each in watch.backends()] == [False, True]
+    finally:
+        watch.close()
+
+
+def test_a_deployment_that_got_ready_behind_a_silent_watch_is_ready() -> None:
+    api = Blind()
+    service = Service(name="s", namespace="ns", selector={"app": "shop"}, port=1, deployment="d")
+    deployment = Deployment(cast("KubeApi", api), service, ready_timeout_s=0.1)
+    try:
+        api.become(pod("new", "127.9.1.6", conditions=[{"type": "Ready", "status": "True"}]))
+        deployment.wait_ready(1)
+    finally:
+        deployment.close()
 
 
 def pod(uid: str, address: str, *others: str, **told: Any) -> dict[str, Any]:
