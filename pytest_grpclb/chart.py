@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.constraints import allows
 from pytest_grpclb.errors import ChartError, HelmMissingError, ManifestError
 from pytest_grpclb.manifests import install_order, read_manifests
 
@@ -27,8 +29,8 @@ _PROGRAM_TIMEOUT_S = 60.0
 """Rendering takes some 0.1 s; what takes a minute waits for something that will not come."""
 
 _KUBE_VERSION = "1.36.0"
-"""What charts may ask for as ``.Capabilities.KubeVersion``: what the library says when it is not
-told, so that the program, whose own default goes back to 1.20, renders the same."""
+"""What charts may ask for as ``.Capabilities.KubeVersion`` where no cluster's is given: what the
+library says by itself, so that the program, whose own default goes back to 1.20, does as well."""
 
 _SOURCE_LINE = re.compile(r"^---\n# Source: (.+)\n", re.MULTILINE)
 """What the helm program puts before each document; nothing inside of one can begin in column 0."""
@@ -55,7 +57,12 @@ def charts_directory() -> Path:
 
 
 def render(
-    chart: Path, *, values: Mapping[str, Any], release: str, namespace: str
+    chart: Path,
+    *,
+    values: Mapping[str, Any],
+    release: str,
+    namespace: str,
+    kube_version: str = "",
 ) -> list[Manifest]:
     """Return what ``helm install`` would apply of *chart*, in the order in which it would.
 
@@ -65,10 +72,12 @@ def render(
 
     :param chart: directory or archive
     :param values: override the chart's own; JSON values only
+    :param kube_version: the cluster's, which the chart may ask for; empty: as if there were none
     :raises HelmMissingError: if there is neither Helm's library nor the program
     :raises ChartError: if the chart does not render, with Helm's own message, or renders to
-        something that is no Kubernetes object
+        something that is no Kubernetes object; or if it is not for that version
     """
+    version = kube_version or _KUBE_VERSION
     try:
         text = json.dumps(dict(values), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -76,9 +85,9 @@ def render(
     try:
         import helm_python  # noqa: F401 -- optional, and 0.15 s
     except ImportError as error:
-        rendered = _by_program(chart, text, release, namespace, library_error=error)
+        rendered = _by_program(chart, text, release, namespace, version, library_error=error)
     else:
-        rendered = _by_library(chart, text, release, namespace)
+        rendered = _by_library(chart, text, release, namespace, version)
     applied: list[Manifest] = []
     # Helm applies documents of one kind in the order of their templates' names.
     for template, source in sorted(rendered, key=lambda each: each[0]):
@@ -95,7 +104,7 @@ def render(
 
 
 def _by_library(
-    chart: Path, values: str, release: str, namespace: str
+    chart: Path, values: str, release: str, namespace: str, kube_version: str
 ) -> Iterable[tuple[str, str]]:
     import helm_python
 
@@ -106,7 +115,12 @@ def _by_library(
     try:
         with helm_python.Chart.load(chart) as loaded:
             _check_dependencies(chart, loaded)
-            rendered = loaded.render(json.loads(values), name=release, namespace=namespace)
+            _check_version(chart, loaded.metadata.get("kubeVersion") or "", kube_version)
+            rendered = _rendered(
+                loaded,
+                values,
+                {"name": release, "namespace": namespace, "kube_version": kube_version},
+            )
     except helm_python.HelmError as error:
         raise ChartError(str(chart), message=str(error).strip()) from error
     return [
@@ -114,6 +128,42 @@ def _by_library(
         for template, text in rendered.items()
         if not template.endswith("NOTES.txt") and not Path(template).name.startswith("_")
     ]
+
+
+def _rendered(loaded: Any, values: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Render, for a version of Kubernetes: the library takes it, but its method has no name for it.
+
+    Releases of it that have it another way render for a version of their own.
+    """
+    import helm_python
+
+    given = inspect.signature(loaded.render).parameters
+    native = getattr(getattr(helm_python, "_native", None), "call_string", None)
+    if "kube_version" not in given and native is not None and hasattr(loaded, "_raw"):
+        found: dict[str, str] = json.loads(
+            native("helm_render", loaded._raw(), values, json.dumps(options))
+        )
+        return found
+    known = {name: value for name, value in options.items() if name in given}
+    rendered: dict[str, str] = loaded.render(json.loads(values), **known)
+    return rendered
+
+
+def _check_version(chart: Path, constraint: str, kube_version: str) -> None:
+    """Refuse a chart that is for other versions of Kubernetes, as `helm install` does.
+
+    :raises ChartError: in its words
+    """
+    try:
+        fits = not constraint or allows(constraint, kube_version)
+    except ValueError as error:
+        raise ChartError(str(chart), message=f"kubeVersion of its Chart.yaml: {error}") from error
+    if not fits:
+        raise ChartError(
+            str(chart),
+            message=f"chart requires kubeVersion: {constraint} which is incompatible with "
+            f"Kubernetes {kube_version}; take a release of it for that version, or another cluster",
+        )
 
 
 def _check_dependencies(chart: Path, loaded: Any) -> None:
@@ -133,14 +183,20 @@ def _check_dependencies(chart: Path, loaded: Any) -> None:
 
 
 def _by_program(
-    chart: Path, values: str, release: str, namespace: str, *, library_error: ImportError
+    chart: Path,
+    values: str,
+    release: str,
+    namespace: str,
+    kube_version: str,
+    *,
+    library_error: ImportError,
 ) -> Iterable[tuple[str, str]]:
     named = os.environ.get("HELM") or "helm"
     program = shutil.which(named)
     if program is None:
         raise HelmMissingError(str(chart), program=named) from library_error
     arguments = [program, "template", release, str(chart), "--namespace", namespace]
-    arguments += ["--kube-version", _KUBE_VERSION, "--values", "-"]
+    arguments += ["--kube-version", kube_version, "--values", "-"]
     try:
         done = subprocess.run(
             arguments,

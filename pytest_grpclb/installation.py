@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.pull_secrets import copied_secrets
 from pytest_grpclb.clusters.readiness import with_gate
+from pytest_grpclb.clusters.version import kube_version
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
 from pytest_grpclb.freezing import Freezer
@@ -109,6 +110,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         release=release,
         tls=tls,
         own_pods=own_pods,
+        kube_version=kube_version(api),
     )
     # Where somebody else's pods run already, they tell; others do when they are ready.
     rendered = chart.rendered(ipv6=backends.borrowed and asked_by_ipv6(api, service))

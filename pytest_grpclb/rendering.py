@@ -44,6 +44,8 @@ class StrategyChart:
     """What the pods' own TLS takes, where they have it."""
     own_pods: OwnPods = _AS_CHARTED
     """How the pods of the chart are on the cluster, where that is this package's own."""
+    kube_version: str = ""
+    """The cluster's."""
 
     @property
     def path(self) -> Path:
@@ -70,7 +72,11 @@ class StrategyChart:
         if self.strategy.chart is None:
             values = _merged(values, self.own_pods.strategy_values())
         rendered = render(
-            self.path, values=values, release=self.release, namespace=self.service.namespace
+            self.path,
+            values=values,
+            release=self.release,
+            namespace=self.service.namespace,
+            kube_version=self.kube_version,
         )
         for image in images_of(rendered):
             self.cluster.check_image(image)

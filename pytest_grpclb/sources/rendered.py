@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.chart import render
+from pytest_grpclb.clusters.version import kube_version
 from pytest_grpclb.errors import ManifestError, ServiceError
 from pytest_grpclb.manifests import install_order, read_manifests, read_yaml
 from pytest_grpclb.sources.fitting import LeftOutWarning, applicable
@@ -48,12 +49,19 @@ class ServiceSource:
     sets_replicas: bool = True
     """Whether the workload gets as many replicas as the test asks for, whatever the values say."""
 
-    def manifests(self, *, namespace: str) -> list[Manifest]:
+    def manifests(self, *, namespace: str, version: str = "") -> list[Manifest]:
         """Render the chart.
 
+        :param version: of the cluster's Kubernetes
         :raises ChartError: if it does not render
         """
-        return render(self.chart, values=self.values, release=self.release, namespace=namespace)
+        return render(
+            self.chart,
+            values=self.values,
+            release=self.release,
+            namespace=namespace,
+            kube_version=version,
+        )
 
     def backends(self, api: KubeApi, settings: Settings, *, namespace: str) -> Backends:
         """Render the chart, and find the workload in it.
@@ -69,7 +77,7 @@ class ServiceSource:
                 LeftOutWarning,
                 stacklevel=2,
             )
-        manifests = self.manifests(namespace=namespace)
+        manifests = self.manifests(namespace=namespace, version=kube_version(api))
         return _found(manifests, self, api, settings, namespace, source=source)
 
 

@@ -12,7 +12,7 @@ import pytest
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.kube import PODS, KubeApi
 from pytest_grpclb.deployment import Deployment
-from pytest_grpclb.errors import NotReadyError, ServiceError
+from pytest_grpclb.errors import ChartError, NotReadyError, ServiceError
 from pytest_grpclb.settings import Settings
 from pytest_grpclb.sources.choice import AgeVariable, Probe
 from pytest_grpclb.sources.fitting import LeftOutWarning
@@ -366,6 +366,25 @@ def make_chart(folder: Path, template: str) -> Path:
     (chart / "Chart.yaml").write_text("apiVersion: v2\nname: shop\nversion: 1.0.0\n")
     (chart / "templates" / "all.yaml").write_text(template)
     return chart
+
+
+def test_a_chart_is_rendered_for_the_version_that_the_cluster_is(
+    api: KubeApi, namespace: str, tmp_path: Path
+) -> None:
+    template = DEPLOYMENT.format(kind="Deployment", name="shop").rstrip().removesuffix("---")
+    told = "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: told}\n"
+    version = "data: {version: '{{ .Capabilities.KubeVersion.GitVersion }}'}\n"
+    chart = make_chart(tmp_path, template + told + version)
+    backends = ServiceSource(chart=chart, release="r").backends(
+        api, Settings(), namespace=namespace
+    )
+    [config] = [each for each in backends.manifests if each["kind"] == "ConfigMap"]
+    assert config["data"]["version"] == api.request("GET", "/version")["gitVersion"]
+    (chart / "Chart.yaml").write_text(
+        'apiVersion: v2\nname: shop\nversion: 1.0.0\nkubeVersion: ">=1.99"\n'
+    )
+    with pytest.raises(ChartError, match=r"chart requires kubeVersion: >=1\.99 which"):
+        ServiceSource(chart=chart, release="r").backends(api, Settings(), namespace=namespace)
 
 
 def test_what_pods_can_do_without_is_left_out_and_named(

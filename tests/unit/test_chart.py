@@ -338,3 +338,59 @@ def test_both_charts_are_there() -> None:
         "greeter",
         "strategy",
     }
+
+
+# --- for which Kubernetes
+
+
+def told_version(chart: Path, **more: str) -> str:
+    add(
+        chart,
+        version=CONFIG_MAP.format(name="v") + "data: {told: '{{ .Capabilities.KubeVersion }}'}\n",
+    )
+    [manifest] = render(chart, values={}, release="rel", namespace="ns", **more)
+    return str(manifest["data"]["told"])
+
+
+def test_a_chart_is_rendered_for_the_clusters_version(chart: Path) -> None:
+    assert told_version(chart) == "v1.36.0"
+    assert told_version(chart, kube_version="v1.31.4") == "v1.31.4"
+    assert told_version(chart, kube_version="v1.31.4-gke.100").startswith("v1.31.4")
+    assert told_version(chart, kube_version="v1.36.0+grpclb").startswith("v1.36.0")
+
+
+class OfLater:
+    """A chart as a later release of the library may have it: without today's inner parts."""
+
+    def render(self, values: dict[str, Any], *, name: str, kube_version: str) -> dict[str, str]:
+        return {"a": f"{values} {name} {kube_version}"}
+
+
+class OfOther:
+    """A chart as a release may have it that cannot be told a version."""
+
+    def render(self, values: dict[str, Any], *, name: str, namespace: str) -> dict[str, str]:
+        return {"a": f"{values} {name} {namespace}"}
+
+
+def test_the_library_is_told_as_much_as_it_takes() -> None:
+    options = {"name": "rel", "namespace": "ns", "kube_version": "v1.31.4"}
+    assert chart_module._rendered(OfLater(), '{"a": 1}', options) == {"a": "{'a': 1} rel v1.31.4"}
+    assert chart_module._rendered(OfOther(), '{"a": 1}', options) == {"a": "{'a': 1} rel ns"}
+
+
+def test_a_chart_for_another_version_is_refused_as_helm_refuses_it(chart: Path) -> None:
+    metadata = chart / "Chart.yaml"
+    plain = metadata.read_text()
+    metadata.write_text(plain + 'kubeVersion: ">=1.32.0-0"\n')
+    assert told_version(chart, kube_version="v1.32.0-gke.1").startswith("v1.32.0")
+    with pytest.raises(ChartError) as caught:
+        told_version(chart, kube_version="v1.31.4")
+    assert caught.value.message == (
+        "chart requires kubeVersion: >=1.32.0-0 which is incompatible with Kubernetes v1.31.4; "
+        "take a release of it for that version, or another cluster"
+    )
+    metadata.write_text(plain + "kubeVersion: new\n")
+    with pytest.raises(ChartError) as caught:
+        told_version(chart)
+    assert caught.value.message == ("kubeVersion of its Chart.yaml: 'new' is no version constraint")
