@@ -88,6 +88,7 @@ def _cluster_request(session: pytest.Session, directory: Path) -> ClusterRequest
         failed=lambda: session.testsfailed > 0,
         tell=config.stash[NOTES].append,
         ingress=options.ingress,
+        ingress_class=options.settings.ingress.class_name,
         artifacts=options.artifacts,
     )
 

@@ -92,9 +92,10 @@ class IngressSettings:
     :raises ValueError: if a choice is none of those that there are
     """
 
-    host: str = "*.dev.mydomain.com"
+    host: str = ""
     """What clients call. With ``*`` as its first label, which the namespace takes the place of: an
-    ingress is one for all tests, and the oldest Ingress of a host has it."""
+    ingress is one for all tests, and the oldest Ingress of a host has it. Empty: what
+    ``--grpclb-ingress-host`` says, else ``*.dev.mydomain.com``."""
     tls: str = "terminate"
     """"terminate": TLS ends at the ingress; "end-to-end": the pods speak TLS as well."""
     certificate: str = "valid"
@@ -103,7 +104,8 @@ class IngressSettings:
     "wrong-type" (a generic Secret, whose files have other names), "other-namespace", "missing"."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Further annotations of the Ingress, which win over the chart's own."""
-    class_name: str = "nginx"
+    class_name: str = ""
+    """Of the IngressClass; empty: what ``--grpclb-ingress-class`` says, else "nginx"."""
     secret_name: str = "grpclb-ingress-tls"  # noqa: S105 - a name
     """Of the Secret with the Ingress's certificate, which the run makes."""
 
@@ -119,9 +121,24 @@ class IngressSettings:
 
     def host_in(self, namespace: str) -> str:
         """Return what clients call where the backends are in *namespace*."""
-        return f"{namespace}{self.host[1:]}" if self.host.startswith("*.") else self.host
+        host = self.host or _HOST
+        return f"{namespace}{host[1:]}" if host.startswith("*.") else host
+
+    @property
+    def ingress_class(self) -> str:
+        """The name of the IngressClass, also where none was said."""
+        return self.class_name or _CLASS
+
+    def over(self, options: IngressSettings) -> IngressSettings:
+        """Return the same, with what the options say where this leaves it to them."""
+        return replace(
+            self,
+            host=self.host or options.host,
+            class_name=self.class_name or options.class_name,
+        )
 
 
+_HOST, _CLASS = "*.dev.mydomain.com", "nginx"
 _INGRESS_CHOICES = {
     "tls": ("terminate", "end-to-end"),
     "certificate": (

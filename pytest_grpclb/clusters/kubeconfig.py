@@ -133,9 +133,9 @@ class KubeconfigCluster:
     def ingress_address(self, *, https: bool) -> str:
         """Give what ``--grpclb-ingress`` says; the controller is there already.
 
-        :raises ClusterUnavailableError: if it says nothing, or no IngressClass is ingress-nginx's
+        :raises ClusterUnavailableError: if it says nothing, or there is no IngressClass for it
         """
-        from pytest_grpclb.clusters.ingress_controller import CONTROLLER, controllers
+        from pytest_grpclb.clusters.ingress_controller import controllers
 
         given = self._request.ingress
         if not given:
@@ -153,16 +153,38 @@ class KubeconfigCluster:
                 raise
             # Who may not list them goes on: whether calls are answered will show.
         else:
-            if CONTROLLER not in found.values():
-                classes = ", ".join(f"{name} ({theirs})" for name, theirs in sorted(found.items()))
-                raise ClusterUnavailableError(
-                    _NAME,
-                    reason=f"context {self.context!r} has no IngressClass of the controller "
-                    f"{CONTROLLER!r}, only: {classes or 'none'}",
-                    advice="have ingress-nginx installed there, or use --grpclb-cluster=kind",
-                )
+            self._check_class(found)
         host, ports = _split(given)
         return f"{host}:{ports[0 if https else 1]}"
+
+    def _check_class(self, found: Mapping[str, str]) -> None:
+        """Check that Ingresses can be of a class that ingress-nginx takes up.
+
+        The name of its controller is whatever it was started with (``--controller-class``): a class
+        that the run names need not have the usual one.
+
+        :param found: controllers, by the names of their classes
+        :raises ClusterUnavailableError: if there is none
+        """
+        from pytest_grpclb.clusters.ingress_controller import CONTROLLER
+
+        named = self._request.ingress_class
+        if named in found or (not named and CONTROLLER in found.values()):
+            return
+        classes = ", ".join(f"{name} ({theirs})" for name, theirs in sorted(found.items()))
+        what, advice = f"IngressClass {named!r}", "name one of these with --grpclb-ingress-class"
+        if not named:
+            what = f"IngressClass of the controller {CONTROLLER!r}"
+            advice = (
+                "have ingress-nginx installed there, use --grpclb-cluster=kind, or, where one of "
+                "these is an ingress-nginx that goes by another name, say so with "
+                "--grpclb-ingress-class"
+            )
+        raise ClusterUnavailableError(
+            _NAME,
+            reason=f"context {self.context!r} has no {what}, only: {classes or 'none'}",
+            advice=advice,
+        )
 
     def deletion_command(self, namespace: str) -> str:
         """Return the command that deletes a namespace that was kept."""

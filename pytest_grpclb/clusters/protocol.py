@@ -49,6 +49,8 @@ class ClusterRequest:
     """Shows a line to the user at the end of the run."""
     ingress: str = ""
     """Where an existing cluster's ingress listens: HOST[:HTTPS_PORT[:HTTP_PORT]]."""
+    ingress_class: str = ""
+    """The IngressClass that the run names for all tests; empty: none."""
     artifacts: Path | None = None
     """Where to put what explains a failure; None: nowhere."""
 

@@ -40,7 +40,7 @@ __all__ = [
     "Facts",
     "Spoken",
     "mismatches",
-    "wrong_class",
+    "missing_class",
 ]
 
 CONTROLLER = "k8s.io/ingress-nginx"
@@ -85,45 +85,66 @@ class Facts:
     """Of the controller's own command; None: they are not known."""
     complaints: Sequence[str] = ()
     """Why the controller could not do its work at all."""
+    failing: bool = True
+    """Whether calls fail, so that what only may be wrong is to be told as well."""
 
 
 def mismatches(facts: Facts) -> list[str]:
     """Return what is wrong, each with what to change; nothing if the chain holds."""
-    wrong = wrong_class(facts.ingress, facts.classes)
+    wrong = missing_class(facts.ingress, facts.classes)
     if wrong:
         return wrong  # no controller looks at the rest
     return [
         *facts.complaints,
         *_check_tls(facts),
         *_check_chain(facts),
+        *(_foreign_class(facts.ingress, facts.classes) if facts.failing else ()),
     ]
 
 
 # --- the class
 
 
-def wrong_class(ingress: Manifest, classes: Sequence[Manifest] | None) -> list[str]:
-    """Return why no controller of class nginx takes an Ingress up; nothing if one does.
+def missing_class(ingress: Manifest, classes: Sequence[Manifest] | None) -> list[str]:
+    """Return that an Ingress is of a class that there is not; nothing if there is.
 
     :param classes: all IngressClasses; None: they may not be read
     """
     named = ingress["spec"].get("ingressClassName")
-    if classes is None:
+    if classes is None or named in _controllers(classes):
         return []
-    known = {each["metadata"]["name"]: each["spec"].get("controller") for each in classes}
+    return [
+        f"spec.ingressClassName is {named!r}, which is no IngressClass of the cluster, so no "
+        f"controller takes the Ingress up; {_SET_CLASS} {_classes_told(classes)}"
+    ]
+
+
+def _foreign_class(ingress: Manifest, classes: Sequence[Manifest] | None) -> list[str]:
+    """Return that the class of an Ingress may be another controller's, by its controller's name.
+
+    That is whatever ingress-nginx was started with (``--controller-class``), so it only explains.
+    """
+    named = ingress["spec"].get("ingressClassName")
+    known = _controllers(classes or ())
+    if classes is None or known[named] == CONTROLLER:
+        return []
+    return [
+        f"spec.ingressClassName is {named!r}, whose controller is {known[named]!r}; {_SET_CLASS} "
+        f"{_classes_told(classes)}"
+    ]
+
+
+_SET_CLASS = "set it (--grpclb-ingress-class) to one of the"
+
+
+def _controllers(classes: Sequence[Manifest]) -> dict[str, str]:
+    return {each["metadata"]["name"]: each["spec"].get("controller") for each in classes}
+
+
+def _classes_told(classes: Sequence[Manifest]) -> str:
+    known = _controllers(classes)
     ours = [name for name, controller in sorted(known.items()) if controller == CONTROLLER]
-    told = f"IngressClasses of {CONTROLLER}: {', '.join(ours) or 'none'}"
-    if named not in known:
-        return [
-            f"spec.ingressClassName is {named!r}, which is no IngressClass of the cluster, so no "
-            f"controller takes the Ingress up; set it to one of the {told}"
-        ]
-    if known[named] != CONTROLLER:
-        return [
-            f"spec.ingressClassName is {named!r}, whose controller is {known[named]!r}; set it to "
-            f"one of the {told}"
-        ]
-    return []
+    return f"IngressClasses of {CONTROLLER}: {', '.join(ours) or 'none'}"
 
 
 # --- the certificate

@@ -13,7 +13,7 @@ from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.pods import selector_text
 from pytest_grpclb.errors import ApiError, PreflightError
 from pytest_grpclb.ingress import probes
-from pytest_grpclb.ingress.chain import Facts, Spoken, mismatches, wrong_class
+from pytest_grpclb.ingress.chain import Facts, Spoken, mismatches, missing_class
 from pytest_grpclb.ingress.reflection import listed
 from pytest_grpclb.ingress.rules import backend_of, passes_through, secret_names, service_port
 from pytest_grpclb.model import CallTemplate, Handshake, IngressAnswer, Redirect
@@ -198,7 +198,7 @@ class Ingress:
         """Tell whether there is something that waiting does not mend."""
         facts = self._facts()
         known = {pod: found for pod, found in facts.spoken.items() if found is not Spoken.SILENCE}
-        return bool(mismatches(replace(facts, spoken=known)))
+        return bool(mismatches(replace(facts, spoken=known, failing=False)))
 
     def _answers_within(self, timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
@@ -242,7 +242,7 @@ class Ingress:
         told = {each["reason"] for each in self._events(ingress)}
         if {_SYNC, _FAILURE} & told:
             return True
-        return bool(wrong_class(ingress, self._readable(_CLASSES)))
+        return bool(missing_class(ingress, self._readable(_CLASSES)))
 
     def picker_rebuilds(self) -> int:
         """Return how often the proxy's round robin got other pods or began anew, where it is told.
@@ -292,6 +292,7 @@ class Ingress:
             secrets=self._secrets(ingress),
             arguments=self._arguments() if passes_through(ingress, self.host) else None,
             spoken=self._spoken(ingress, service, slices) if asking else {},
+            failing=asking,
             complaints=[
                 each["message"]
                 for each in self._events(ingress)

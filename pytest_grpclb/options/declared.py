@@ -108,6 +108,19 @@ OPTIONS = (
         help="for --grpclb-cluster=kubeconfig: where the cluster's ingress-nginx listens",
     ),
     Option(
+        name="ingress-class",
+        metavar="NAME",
+        default="",
+        help="for ingress-nginx: the IngressClass (default: nginx), whatever its controller's name",
+    ),
+    Option(
+        name="ingress-host",
+        metavar="HOST",
+        default="",
+        help="for ingress-nginx: what clients call (default: *.dev.mydomain.com); the namespace of "
+        "each test takes the place of *",
+    ),
+    Option(
         name="kind-image",
         metavar="IMAGE",
         default="",

@@ -107,4 +107,6 @@ def apply_marker(
         if key not in _MARKER_KEYS:
             raise OptionError("marker grpclb", key, expected=f"one of {', '.join(_MARKER_KEYS)}")
         changes[key] = _MARKER_KEYS[key](f"marker grpclb: {key}", value)
+    if "ingress" in changes:
+        changes["ingress"] = changes["ingress"].over(settings.ingress)
     return replace(settings, **changes)

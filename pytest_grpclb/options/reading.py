@@ -24,7 +24,14 @@ from pytest_grpclb.options.values import (
     probability,
     whole,
 )
-from pytest_grpclb.settings import Keep, OwnPods, Settings, TypeSource, status_codes
+from pytest_grpclb.settings import (
+    IngressSettings,
+    Keep,
+    OwnPods,
+    Settings,
+    TypeSource,
+    status_codes,
+)
 from pytest_grpclb.sources.choice import COMMAND_IMAGE, ServiceChoice
 
 if TYPE_CHECKING:
@@ -84,6 +91,7 @@ def read_options(config: pytest.Config) -> Options:
         power=probability("--grpclb-power", given["power"]),
         skew=number("--grpclb-skew", given["skew"], above=1),
         ready_timeout_s=number("--grpclb-ready-timeout", given["ready-timeout"], above=0),
+        ingress=_ingress_settings(given),
         **_call_settings(given, config.rootpath),
     )
     names = [name.strip() for text in given["strategy"] for name in text.split(",")]
@@ -286,6 +294,25 @@ def _ingress_place(value: str) -> str:
             expected="HOST, HOST:PORT or HOST:PORT:HTTP_PORT; IPv6 addresses in brackets",
         )
     return value
+
+
+def _ingress_settings(given: Mapping[str, Any]) -> IngressSettings:
+    """Return the class and the host of Ingresses, where they are said.
+
+    :raises OptionError: if one is no name
+    :source: RFC 1123, section 2.1; Kubernetes documentation, "Object Names and IDs"
+    """
+    label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+    name, host = given["ingress-class"], given["ingress-host"]
+    if name and not re.fullmatch(rf"{label}(\.{label})*", name):
+        raise OptionError("--grpclb-ingress-class", name, expected="the name of an IngressClass")
+    if host and not re.fullmatch(rf"(\*\.)?({label}\.)+{label}", host):
+        raise OptionError(
+            "--grpclb-ingress-host",
+            host,
+            expected="a host name with a dot in it, in small letters, or *. and such a name",
+        )
+    return IngressSettings(class_name=name, host=host)
 
 
 def _check_existing(given: Mapping[str, Any]) -> None:

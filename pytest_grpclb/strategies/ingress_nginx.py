@@ -46,7 +46,7 @@ class IngressNginx:
             "strategy": self.name,
             "backend": {"selector": dict(service.selector), "port": service.port},
             "ingress": {
-                "className": ingress.class_name,
+                "className": ingress.ingress_class,
                 "host": ingress.host_in(service.namespace),
                 "tls": {"mode": ingress.tls, "secretName": ingress.secret_name},
                 "annotations": dict(ingress.annotations),

@@ -303,16 +303,17 @@ def test_one_that_does_not_get_ready_is_an_error_with_what_its_pods_say(
 @pytest.fixture
 def known(
     existing: EmbeddedCluster, api: KubeApi, tmp_path: Path
-) -> Iterator[Callable[[str], KubeconfigCluster]]:
+) -> Iterator[Callable[..., KubeconfigCluster]]:
     made: list[KubeconfigCluster] = []
 
-    def make(ingress: str) -> KubeconfigCluster:
+    def make(ingress: str, **more: str) -> KubeconfigCluster:
         asked = ClusterRequest(
             directory=tmp_path,
             kubeconfig=str(existing.kubeconfig),
             context=existing.context,
             ingress=ingress,
         )
+        asked = replace(asked, **more)  # type: ignore[arg-type]
         made.append(KubeconfigCluster(asked))
         made[-1].start()
         made[-1].wait()
@@ -361,7 +362,24 @@ def test_a_cluster_without_one_says_which_it_has(
     assert str(caught.value) == (
         f"cluster provider 'kubeconfig' cannot be used here: context {existing.context!r} has no "
         "IngressClass of the controller 'k8s.io/ingress-nginx', only: other (example.com/proxy); "
-        "have ingress-nginx installed there, or use --grpclb-cluster=kind"
+        "have ingress-nginx installed there, use --grpclb-cluster=kind, or, where one of these is "
+        "an ingress-nginx that goes by another name, say so with --grpclb-ingress-class"
+    )
+
+
+def test_a_class_that_is_named_need_only_be_there(
+    known: Callable[..., KubeconfigCluster], api: KubeApi, existing: EmbeddedCluster
+) -> None:
+    ingress_class(api, "webapprouting", "webapprouting.kubernetes.azure.com/nginx")
+    place = "in.example.com"
+    named = known(place, ingress_class="webapprouting")
+    assert named.ingress_address(https=True) == f"{place}:443"
+    with pytest.raises(ClusterUnavailableError) as caught:
+        known(place, ingress_class="nginx").ingress_address(https=True)
+    assert str(caught.value) == (
+        f"cluster provider 'kubeconfig' cannot be used here: context {existing.context!r} has no "
+        "IngressClass 'nginx', only: webapprouting (webapprouting.kubernetes.azure.com/nginx); "
+        "name one of these with --grpclb-ingress-class"
     )
 
 

@@ -66,6 +66,16 @@ EMPTY = "def test_nothing(): pass\n"
             "HOST:PORT or HOST:PORT:HTTP_PORT; IPv6 addresses in brackets",
         ),
         (
+            ["--grpclb-ingress-class=Edge Nginx"],
+            "--grpclb-ingress-class: 'Edge Nginx' cannot be used; expected the name of an "
+            "IngressClass",
+        ),
+        (
+            ["--grpclb-ingress-host=https://shop.example.org"],
+            "--grpclb-ingress-host: 'https://shop.example.org' cannot be used; expected a host "
+            "name with a dot in it, in small letters, or *. and such a name",
+        ),
+        (
             ["--grpclb-ready-timeout=soon"],
             "--grpclb-ready-timeout: 'soon' cannot be used; expected a number above 0",
         ),
@@ -154,3 +164,43 @@ def test_the_header_says_in_one_line_what_verdicts_mean(pytester: pytest.Pyteste
             "alpha 1e-06, power 0.999 at skew 1.5"
         ]
     )
+
+
+def test_the_ingress_is_as_the_options_say_where_no_marker_says_otherwise(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\ngrpclb_ingress_class = edge\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_grpclb import IngressSettings
+
+        def told(settings):
+            return settings.ingress.ingress_class, settings.ingress.host_in("ns")
+
+        def test_options(grpclb_settings):
+            assert told(grpclb_settings) == ("edge", "ns.ci.example.org")
+
+        @pytest.mark.grpclb(ingress=IngressSettings(tls="end-to-end"))
+        def test_marker_of_something_else(grpclb_settings):
+            assert told(grpclb_settings) == ("edge", "ns.ci.example.org")
+            assert grpclb_settings.ingress.tls == "end-to-end"
+
+        @pytest.mark.grpclb(ingress=IngressSettings(class_name="nginx", host="shop.example.org"))
+        def test_marker(grpclb_settings):
+            assert told(grpclb_settings) == ("nginx", "shop.example.org")
+        """
+    )
+    options = ("--grpclb-strategy=ingress-nginx", "--grpclb-ingress-host=*.ci.example.org")
+    pytester.runpytest(*options).assert_outcomes(passed=3)
+
+
+def test_without_options_the_ingress_is_of_class_nginx(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(grpclb_settings):
+            assert grpclb_settings.ingress.ingress_class == "nginx"
+            assert grpclb_settings.ingress.host_in("ns") == "ns.dev.mydomain.com"
+        """
+    )
+    pytester.runpytest("--grpclb-strategy=ingress-nginx").assert_outcomes(passed=1)

@@ -293,8 +293,8 @@ def test_an_unknown_class_is_named(installed: Callable[..., Grpclb]) -> None:
     grpclb = installed(replicas=1, class_name="nginxx")
     assert refusal(grpclb) == [
         "spec.ingressClassName is 'nginxx', which is no IngressClass of the cluster, so no "
-        "controller takes the Ingress up; set it to one of the IngressClasses of "
-        "k8s.io/ingress-nginx: nginx"
+        "controller takes the Ingress up; set it (--grpclb-ingress-class) to one of the "
+        "IngressClasses of k8s.io/ingress-nginx: nginx"
     ]
 
 

@@ -127,9 +127,11 @@ def test_a_class_of_another_controller_is_named() -> None:
     other = {"metadata": {"name": "other"}, "spec": {"controller": "example.com/x"}}
     made = ingress(rule(HOST, ("/", "Prefix", "shop")), ingressClassName="other")
     assert mismatches(facts(made, classes=[CLASS, other])) == [
-        "spec.ingressClassName is 'other', whose controller is 'example.com/x'; set it to one of "
-        "the IngressClasses of k8s.io/ingress-nginx: nginx"
+        "spec.ingressClassName is 'other', whose controller is 'example.com/x'; set it "
+        "(--grpclb-ingress-class) to one of the IngressClasses of k8s.io/ingress-nginx: nginx"
     ]
+    # Where calls are answered it is an ingress-nginx with a name of its own (--controller-class).
+    assert mismatches(facts(made, classes=[CLASS, other], failing=False)) == []
 
 
 @pytest.mark.parametrize(
