@@ -41,6 +41,9 @@ _REBUILDS = frozenset({"RELOAD", "ENDPOINTS"})
 that it goes over to other endpoints. The first is ingress-nginx's own as well."""
 _SYNC = "Sync"
 """Reason of the event by which ingress-nginx says that it has seen an Ingress."""
+_TROUBLE_PAUSE_S = 0.1
+_PROXYS = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN"})
+"""Names of the codes that gRPC makes of what proxies answer: 502 to 504, 404, 400, and others."""
 _PAUSE_S = 0.02
 _LOOK_S = 0.5
 """Between two comparisons of the whole chain while calls are waited for: each is some requests."""
@@ -204,11 +207,12 @@ class Ingress:
         deadline_s = time.monotonic() + timeout_s
         while True:
             with self._channel() as channel:
-                if self._answer(channel).answered:
-                    return True
+                answer = self._answer(channel)
+            if answer.answered or answer.status not in _PROXYS:
+                return True  # what else it says, the service has said
             if time.monotonic() > deadline_s:
                 return False
-            time.sleep(_PAUSE_S)
+            time.sleep(_TROUBLE_PAUSE_S)
 
     def wait_following(
         self,
