@@ -41,7 +41,6 @@ _REBUILDS = frozenset({"RELOAD", "ENDPOINTS"})
 that it goes over to other endpoints. The first is ingress-nginx's own as well."""
 _SYNC = "Sync"
 """Reason of the event by which ingress-nginx says that it has seen an Ingress."""
-_TROUBLE_PAUSE_S = 0.1
 _PROXYS = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN"})
 """Names of the codes that gRPC makes of what proxies answer: 502 to 504, 404, 400, and others."""
 _PAUSE_S = 0.02
@@ -111,9 +110,9 @@ class Ingress:
             answer = self._answer(channel)
             if not answer.answered:
                 return answer
-            known = self._reflection[0] if self._reflection else ""
-            version, services = listed(channel, self.call.timeout_s, version=known)
-            self._reflection[:] = [version]
+            known = "".join(self._reflection)
+            known, services = listed(channel, self.call.timeout_s, version=known)
+            self._reflection[:] = [known]
             return replace(answer, services=services)
 
     def _channel(self) -> Any:
@@ -212,7 +211,7 @@ class Ingress:
                 return True  # what else it says, the service has said
             if time.monotonic() > deadline_s:
                 return False
-            time.sleep(_TROUBLE_PAUSE_S)
+            time.sleep(_TROUBLE_S / 20)
 
     def wait_following(
         self,
@@ -338,9 +337,8 @@ class Ingress:
                 if error.status not in _FORBIDDEN:
                     raise
                 listed = {"items": []}
-            self._elsewhere[name] = [
-                each for each in listed["items"] if each["metadata"]["namespace"] != self.namespace
-            ]
+            # None of them is in the Ingress's own namespace: it was looked for there before.
+            self._elsewhere[name] = list(listed["items"])
         return self._elsewhere[name]
 
     def _arguments(self) -> list[str] | None:
