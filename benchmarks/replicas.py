@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters import ClusterRequest, find
-from pytest_grpclb.clusters.kube import KubeApi
+from pytest_grpclb.clusters.api.kube import KubeApi
 from pytest_grpclb.deployment import Deployment, temporary_namespace
 from pytest_grpclb.samples import greeter_values
 from pytest_grpclb.settings import Settings

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.describing import describe_pods
-from pytest_grpclb.clusters.hints import HOPELESS_WAITS, Hint, hint_of
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, PODS, STATEFULSETS, KubeApi
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, EVENTS, PODS, STATEFULSETS, KubeApi
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
-from pytest_grpclb.clusters.pods import PodState, PodWatch
-from pytest_grpclb.clusters.readiness import ReadinessGate
+from pytest_grpclb.clusters.pods.describing import describe_pods
+from pytest_grpclb.clusters.pods.hints import HOPELESS_WAITS, Hint, hint_of
+from pytest_grpclb.clusters.pods.readiness import ReadinessGate
+from pytest_grpclb.clusters.pods.watch import PodState, PodWatch
 from pytest_grpclb.errors import ApiError, NotReadyError, ServiceError
 from pytest_grpclb.model import Backend, EventKind, Service
 

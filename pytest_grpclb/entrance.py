@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.certificates import Keypair
     from pytest_grpclb.clusters import Cluster
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import CallTemplate, Manifest, Service, Target
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.settings import IngressSettings, Settings

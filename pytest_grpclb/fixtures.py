@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
     from pytest_grpclb.model import CallTemplate, NamedCall
     from pytest_grpclb.outside import OutsideDriver
@@ -122,7 +122,7 @@ def grpclb_cluster(
         # The slow imports of this process, while the cluster starts in another.
         import kubernetes  # noqa: F401
 
-        from pytest_grpclb.clusters.kube import KubeApi
+        from pytest_grpclb.clusters.api.kube import KubeApi
 
         cluster.wait()
         api = KubeApi(cluster.kubeconfig, cluster.context, scratch=directory)

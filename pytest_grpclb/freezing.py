@@ -12,7 +12,7 @@ from pytest_grpclb.pickers import Company
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_grpclb.clusters.pods import PodWatch
+    from pytest_grpclb.clusters.pods.watch import PodWatch
     from pytest_grpclb.driver.told import ClientView
     from pytest_grpclb.model import Calls, Target, Timers, Verdict
     from pytest_grpclb.pickers import Picker

@@ -6,9 +6,9 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_grpclb.clusters.api.version import kube_version
+from pytest_grpclb.clusters.pods.readiness import with_gate
 from pytest_grpclb.clusters.pull_secrets import copied_secrets
-from pytest_grpclb.clusters.readiness import with_gate
-from pytest_grpclb.clusters.version import kube_version
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError
 from pytest_grpclb.freezing import Freezer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.calls.reflection import Exchange
     from pytest_grpclb.clusters import Cluster
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest, Service, Target, Verdict
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.recording import ChannelMaker

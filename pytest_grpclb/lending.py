@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, STATEFULSETS
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, STATEFULSETS
 from pytest_grpclb.clusters.namespaces import (
     ABANDONED_AFTER,
     MANAGED_BY,
@@ -23,7 +23,7 @@ from pytest_grpclb.errors import ApiError, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest, Service
 
 __all__ = ["delete_abandoned", "lent", "resized"]

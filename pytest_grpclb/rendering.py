@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.chart import charts_directory, render
-from pytest_grpclb.clusters.kube import PODS
-from pytest_grpclb.clusters.pods import selector_text
+from pytest_grpclb.clusters.api.kube import PODS
+from pytest_grpclb.clusters.pods.watch import selector_text
 from pytest_grpclb.settings import OwnPods
 from pytest_grpclb.workloads import images_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_grpclb.clusters import Cluster
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest, Service
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.sources.tls import Tls

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from pytest_grpclb.clusters import Cluster
-    from pytest_grpclb.clusters.pods import PodState
+    from pytest_grpclb.clusters.pods.watch import PodState
     from pytest_grpclb.model import Manifest
 
 __all__ = ["Sidecar", "admin_port", "open_sidecar"]

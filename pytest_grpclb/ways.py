@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.fate import has_ended, why_lost
+from pytest_grpclb.clusters.pods.fate import has_ended, why_lost
 from pytest_grpclb.pickers import ClientPicks, IngressPicks, SidecarPicks
 
 if TYPE_CHECKING:

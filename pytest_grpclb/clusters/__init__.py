@@ -30,7 +30,7 @@ def _kubeconfig(request: ClusterRequest) -> Cluster:
 
 
 def _kind(request: ClusterRequest) -> Cluster:
-    from pytest_grpclb.clusters.kind import KindProvider
+    from pytest_grpclb.clusters.kind.provider import KindProvider
 
     return KindProvider(request)
 

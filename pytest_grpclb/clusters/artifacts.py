@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.describing import describe_pods
-from pytest_grpclb.clusters.kube import (
+from pytest_grpclb.clusters.api.kube import (
     DEPLOYMENTS,
     EVENTS,
     PODS,
@@ -17,6 +16,7 @@ from pytest_grpclb.clusters.kube import (
     Resource,
 )
 from pytest_grpclb.clusters.namespaces import RUN_LABEL
+from pytest_grpclb.clusters.pods.describing import describe_pods
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:

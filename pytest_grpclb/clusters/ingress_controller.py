@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pytest_grpclb.clusters.describing import describe_pods
-from pytest_grpclb.clusters.execute import execute
-from pytest_grpclb.clusters.hints import HOPELESS_WAITS
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, KubeApi, Resource
-from pytest_grpclb.clusters.pods import PodState, PodWatch, selector_text
+from pytest_grpclb.clusters.api.execute import execute
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.pods.describing import describe_pods
+from pytest_grpclb.clusters.pods.hints import HOPELESS_WAITS
+from pytest_grpclb.clusters.pods.watch import PodState, PodWatch, selector_text
 from pytest_grpclb.errors import (
     ApiError,
     ClusterStartError,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.clusters.protocol import ClusterRequest
 
 __all__ = ["KubeconfigCluster"]
@@ -84,8 +84,8 @@ class KubeconfigCluster:
 
         :raises ClusterStartError: if it does not answer, or not let the user in
         """
-        from pytest_grpclb.clusters.credentials import is_nobody
-        from pytest_grpclb.clusters.kube import KubeApi
+        from pytest_grpclb.clusters.api.credentials import is_nobody
+        from pytest_grpclb.clusters.api.kube import KubeApi
         from pytest_grpclb.clusters.namespaces import (
             STUCK_AFTER,
             delete_abandoned,
@@ -117,7 +117,7 @@ class KubeconfigCluster:
         self, namespace: str, pod: str, address: str, port: int
     ) -> AbstractContextManager[str]:
         """Give the "host:port" of a port-forward to a pod's port."""
-        from pytest_grpclb.clusters.portforward import forwarded
+        from pytest_grpclb.clusters.api.portforward import forwarded
 
         del address
         assert self._api is not None

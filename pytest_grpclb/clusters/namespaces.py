@@ -6,11 +6,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import NAMESPACES
+from pytest_grpclb.clusters.api.kube import NAMESPACES
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
 
 __all__ = [
     "create_namespace",

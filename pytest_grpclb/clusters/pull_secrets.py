@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.kube import KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import KubeApi, Resource
 from pytest_grpclb.errors import ApiError, OptionError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import NAMESPACES, PODS, Resource
+from pytest_grpclb.clusters.api.kube import NAMESPACES, PODS, Resource
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.conformance.subject import CONFIG_MAPS, SLICES, Subject
 from pytest_grpclb.errors import ApiError

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, EVENTS, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, EVENTS, PODS, KubeApi, Resource
 from pytest_grpclb.settings import Settings
 
 if TYPE_CHECKING:

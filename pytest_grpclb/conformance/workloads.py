@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, Resource
-from pytest_grpclb.clusters.pods import PodWatch
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, PODS, Resource
+from pytest_grpclb.clusters.pods.watch import PodWatch
 from pytest_grpclb.conformance.subject import (
     CONFIG_MAPS,
     SLICES,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi, Resource
-from pytest_grpclb.clusters.pods import selector_text
+from pytest_grpclb.clusters.api.kube import EVENTS, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.pods.watch import selector_text
 from pytest_grpclb.errors import ApiError, PreflightError
 from pytest_grpclb.ingress import probes
 from pytest_grpclb.ingress.chain import Facts, Spoken, mismatches, missing_class

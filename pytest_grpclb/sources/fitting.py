@@ -10,7 +10,7 @@ from pytest_grpclb.errors import ApiError, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest
 
 __all__ = ["LeftOutWarning", "applicable"]

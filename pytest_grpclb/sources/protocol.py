@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest, Service
     from pytest_grpclb.settings import Settings
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.chart import render
-from pytest_grpclb.clusters.version import kube_version
+from pytest_grpclb.clusters.api.version import kube_version
 from pytest_grpclb.errors import ManifestError, ServiceError
 from pytest_grpclb.manifests import install_order, read_manifests, read_yaml
 from pytest_grpclb.sources.fitting import LeftOutWarning, applicable
@@ -21,7 +21,7 @@ from pytest_grpclb.workloads import fitted, service_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest
     from pytest_grpclb.settings import Settings
     from pytest_grpclb.sources.choice import AgeVariable

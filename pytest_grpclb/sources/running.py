@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import PODS, REPLICASETS, SERVICES
-from pytest_grpclb.clusters.pods import pod_state, selector_text
+from pytest_grpclb.clusters.api.kube import PODS, REPLICASETS, SERVICES
+from pytest_grpclb.clusters.pods.watch import pod_state, selector_text
 from pytest_grpclb.errors import ApiError, ServiceError
 from pytest_grpclb.model import Service
 from pytest_grpclb.settings import Settings
@@ -15,7 +15,7 @@ from pytest_grpclb.sources.protocol import Backends
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.sources.choice import RunningService
 
 __all__ = ["RunningSource"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.clusters import ClusterRequest
+from pytest_grpclb.clusters.api.kube import NAMESPACES, KubeApi
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kind import KindProvider
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.kind.provider import KindProvider
 
 from .pods import Pods
 from .stand_ins import StandIns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.kind import KindProvider
+    from pytest_grpclb.clusters.kind.provider import KindProvider
 
 
 def begin(cluster: KindProvider) -> KindProvider:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi
+from pytest_grpclb.clusters.api.kube import EVENTS, PODS, KubeApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import NAMESPACES, PODS, KubeApi, Resource
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:

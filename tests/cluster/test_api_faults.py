@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.clusters import ClusterRequest
-from pytest_grpclb.clusters.kube import PODS, KubeApi
+from pytest_grpclb.clusters.api.kube import PODS, KubeApi
 from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
-from pytest_grpclb.clusters.pods import PodWatch
+from pytest_grpclb.clusters.pods.watch import PodWatch
 from pytest_grpclb.conformance.subject import CONFIG_MAPS
 from pytest_grpclb.errors import ApiError, ClusterStartError
 

@@ -9,7 +9,7 @@ import dns.query
 import dns.rdatatype
 
 from pytest_grpclb.chart import charts_directory, render
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, KubeApi
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, PODS, KubeApi
 
 from .test_services import name_server, until
 

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_grpclb.chart import charts_directory, render
 from pytest_grpclb.clusters import PROVIDERS, ClusterRequest
-from pytest_grpclb.clusters.kube import KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import KubeApi, Resource
 from pytest_grpclb.clusters.namespaces import create_namespace, delete_namespace
 from pytest_grpclb.conformance import CHECKS, Subject
 from pytest_grpclb.errors import ApiError, ClusterUnavailableError, DriverError

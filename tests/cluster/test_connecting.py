@@ -15,10 +15,10 @@ import pytest
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
-from pytest_grpclb.clusters import connecting, kube
-from pytest_grpclb.clusters.connecting import configured
-from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi
-from pytest_grpclb.clusters.pods import PodWatch
+from pytest_grpclb.clusters.api import connecting, kube
+from pytest_grpclb.clusters.api.connecting import configured
+from pytest_grpclb.clusters.api.kube import NAMESPACES, PODS, KubeApi
+from pytest_grpclb.clusters.pods.watch import PodWatch
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:

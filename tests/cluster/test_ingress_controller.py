@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_grpclb.clusters import ClusterRequest, ingress_controller
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, NAMESPACES, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.ingress_controller import IMAGE, manifests
-from pytest_grpclb.clusters.kind import KindProvider
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, NAMESPACES, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.kind.provider import KindProvider
 from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
 from pytest_grpclb.errors import ApiError, ClusterStartError, ClusterUnavailableError
 from pytest_grpclb.model import Service

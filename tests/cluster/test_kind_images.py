@@ -13,7 +13,7 @@ from .kind_runs import begin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_grpclb.clusters.kind import KindProvider
+    from pytest_grpclb.clusters.kind.provider import KindProvider
 
     from .stand_ins import StandIns
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from pytest_grpclb.clusters import kind
-from pytest_grpclb.clusters.kind_config import NODE_IMAGE
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.api.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.kind import provider as kind
+from pytest_grpclb.clusters.kind.config import NODE_IMAGE
 from pytest_grpclb.errors import ClusterStartError, ClusterUnavailableError, OptionError
 
 from .kind_runs import begin
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-    from pytest_grpclb.clusters.kind import KindProvider
+    from pytest_grpclb.clusters.kind.provider import KindProvider
 
     from .stand_ins import StandIns
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import KubeApi, Resource
 from pytest_grpclb.clusters.namespaces import ABANDONED_AFTER
 from pytest_grpclb.errors import ApiError, ServiceError
 from pytest_grpclb.lending import delete_abandoned, lent

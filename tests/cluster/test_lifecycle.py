@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_grpclb.clusters.api.kube import PODS, KubeApi
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kube import PODS, KubeApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

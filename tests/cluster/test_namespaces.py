@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.clusters import ClusterRequest
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import NAMESPACES, KubeApi, Resource
 from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
 from pytest_grpclb.clusters.namespaces import (
     ABANDONED_AFTER,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pytest_grpclb.clusters.kube import PODS
+from pytest_grpclb.clusters.api.kube import PODS
 from pytest_grpclb.errors import ApiError
 
 from .pods import Pods, container, greeter, is_ready, shell, waits_for

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import PODS, Resource
+from pytest_grpclb.clusters.api.kube import PODS, Resource
 
 from .pods import Pods, container, greeter, is_ready, phase, shell, waits_for
 

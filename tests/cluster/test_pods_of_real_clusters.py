@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import EVENTS, PODS, KubeApi
+from pytest_grpclb.clusters.api.kube import EVENTS, PODS, KubeApi
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import NotReadyError
 from pytest_grpclb.model import Service

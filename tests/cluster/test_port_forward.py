@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.kube import PODS
-from pytest_grpclb.clusters.pods import PodWatch
-from pytest_grpclb.clusters.portforward import forwarded
+from pytest_grpclb.clusters.api.kube import PODS
+from pytest_grpclb.clusters.api.portforward import forwarded
+from pytest_grpclb.clusters.pods.watch import PodWatch
 from pytest_grpclb.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
 
 ECHO = """
 import os, socketserver

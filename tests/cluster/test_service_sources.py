@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_grpclb.clusters.api.kube import PODS, KubeApi
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kube import PODS, KubeApi
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ChartError, NotReadyError, ServiceError
 from pytest_grpclb.settings import Settings

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from pytest_grpclb._pb import helloworld_pb2
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, PODS, KubeApi, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

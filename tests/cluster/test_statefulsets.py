@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import PODS, STATEFULSETS, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import PODS, STATEFULSETS, KubeApi, Resource
 from pytest_grpclb.deployment import Deployment
 from pytest_grpclb.errors import ApiError
 from pytest_grpclb.workloads import service_of

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_grpclb.clusters.api.kube import NAMESPACES, KubeApi
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
 from tests.cluster.stand_ins import StandIns
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def test_a_run_whose_connection_breaks_is_found_again_and_no_call_is_missing(
 
 
 DELETES_THE_DRIVER = """
-from pytest_grpclb.clusters.kube import PODS
+from pytest_grpclb.clusters.api.kube import PODS
 
 def test_long(grpclb, grpclb_cluster, grpclb_namespace):
     with grpclb.traffic(rate=200) as traffic:
@@ -127,7 +127,7 @@ def test_a_driver_that_is_gone_is_told_and_the_next_test_runs(
 
 
 UNKNOWN_NAME = """
-from pytest_grpclb.clusters.kube import SERVICES
+from pytest_grpclb.clusters.api.kube import SERVICES
 
 def test_it(grpclb, grpclb_cluster, grpclb_namespace):
     grpclb_cluster.api.delete(SERVICES, grpclb_namespace, "grpclb-headless")

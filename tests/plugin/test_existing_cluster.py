@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi
+from pytest_grpclb.clusters.api.kube import NAMESPACES, KubeApi
 from pytest_grpclb.clusters.namespaces import ABANDONED_AFTER, delete_abandoned
 from tests.cluster.faulty_api import Fault, FaultyApi
 

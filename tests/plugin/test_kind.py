@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.kube import NAMESPACES, PODS, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import NAMESPACES, PODS, KubeApi, Resource
 from pytest_grpclb.strategies import STRATEGIES
 
 from .interrupted import IN_A_TEST, IN_SETUP

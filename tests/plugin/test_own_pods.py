@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_grpclb.clusters.kube import NAMESPACES, KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import NAMESPACES, KubeApi, Resource
 
 from .real_clusters import existing_options, run
 
@@ -22,7 +22,7 @@ LOOKS = """
 import json
 from pathlib import Path
 
-from pytest_grpclb.clusters.kube import PODS, Resource
+from pytest_grpclb.clusters.api.kube import PODS, Resource
 
 def test_it(grpclb, grpclb_cluster, grpclb_namespace):
     grpclb.drive(calls=5)

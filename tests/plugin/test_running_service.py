@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_grpclb import __version__
+from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, PODS, SERVICES, KubeApi, Resource
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-from pytest_grpclb.clusters.kube import DEPLOYMENTS, PODS, SERVICES, KubeApi, Resource
 from pytest_grpclb.clusters.namespaces import ABANDONED_AFTER
-from pytest_grpclb.clusters.pods import PodWatch
+from pytest_grpclb.clusters.pods.watch import PodWatch
 from pytest_grpclb.lending import delete_abandoned
 
 from .test_own_service import EVEN, OPEN, SCALED, SHOP, run
@@ -157,7 +157,7 @@ def test_secrets_for_pulling_lie_beside_a_running_service_for_as_long_as_the_tes
     api.request("POST", secrets.path("default"), body=body)
     before = in_prod(api)
     (tmp_path / "test_look.py").write_text(
-        "from pytest_grpclb.clusters.kube import PODS, Resource\n\n"
+        "from pytest_grpclb.clusters.api.kube import PODS, Resource\n\n"
         "def test_look(grpclb, grpclb_cluster, grpclb_namespace):\n"
         "    secrets = Resource('v1', 'secrets', namespaced=True)\n"
         "    name = f'{grpclb_namespace}-pull-registry'\n"

@@ -17,8 +17,8 @@ from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
-    from pytest_grpclb.clusters.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
 
 

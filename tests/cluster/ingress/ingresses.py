@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_grpclb.clusters.kube import KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import KubeApi, Resource
 from pytest_grpclb.errors import PreflightError
 
 if TYPE_CHECKING:

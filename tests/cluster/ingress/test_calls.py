@@ -19,7 +19,7 @@ from pytest_grpclb.asserts import (
     assert_tls_terminated,
 )
 from pytest_grpclb.certificates import Authority, tls_secret
-from pytest_grpclb.clusters.kube import EVENTS, KubeApi
+from pytest_grpclb.clusters.api.kube import EVENTS, KubeApi
 from pytest_grpclb.ingress import probes
 
 from .ingresses import FAKE, INGRESSES, SERVICES, patch, wait_until

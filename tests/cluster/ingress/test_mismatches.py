@@ -23,7 +23,7 @@ from pytest_grpclb.asserts import (
     assert_tls_terminated,
 )
 from pytest_grpclb.certificates import Authority, Keypair, tls_secret
-from pytest_grpclb.clusters.kube import EVENTS, KubeApi
+from pytest_grpclb.clusters.api.kube import EVENTS, KubeApi
 from pytest_grpclb.errors import ApiError, ClusterUnavailableError, PreflightError
 from pytest_grpclb.ingress import probes
 

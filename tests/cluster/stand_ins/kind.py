@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pytest_grpclb.clusters.kube import KubeApi, Resource
+from pytest_grpclb.clusters.api.kube import KubeApi, Resource
 from tests.cluster.stand_ins.world import STATE, fail, split, world
 
 _RUN = (

@@ -7,7 +7,7 @@ from pytest_grpclb.sources.choice import Origin, ServiceChoice
 from pytest_grpclb.sources.choosing import source_of
 
 if TYPE_CHECKING:
-    from pytest_grpclb.clusters.kube import KubeApi
+    from pytest_grpclb.clusters.api.kube import KubeApi
 
 
 def pod(**what: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The way to a Kubernetes API: connections, requests and watches, streams to pods."""

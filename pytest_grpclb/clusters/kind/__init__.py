@@ -1,0 +1,1 @@
+"""A real Kubernetes in Docker, by the program `kind`."""
