@@ -32,6 +32,9 @@ _UNMADE = frozenset(
 )
 _OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
 _LOADED = "on kind, --grpclb-load-image brings it there from this machine"
+_LOGIN = (
+    "name a Secret with --grpclb-image-pull-secret, or set imagePullSecrets in manifests of yours"
+)
 _OF_IMAGES = (
     (
         re.compile("is not present with pull policy of Never|ErrImageNeverPull"),
@@ -45,8 +48,7 @@ _OF_IMAGES = (
     ),
     (
         re.compile(r"toomanyrequests|429 Too Many"),
-        "its registry limits how often strangers pull: give the pods imagePullSecrets "
-        f"{_OWN}, or pull from a mirror; {_LOADED}",
+        f"its registry limits how often strangers pull: {_LOGIN}, or pull from a mirror; {_LOADED}",
     ),
     (
         re.compile(r"dial tcp|no such host|i/o timeout|connection refused|x509: |RegistryUnavail"),
@@ -54,8 +56,7 @@ _OF_IMAGES = (
     ),
 )
 _ANY_IMAGE = (
-    "push it to a registry that the nodes pull from, with imagePullSecrets where that wants a "
-    f"login; {_LOADED}"
+    f"push it to a registry that the nodes pull from; where that wants a login, {_LOGIN}; {_LOADED}"
 )
 _AS_ROOT = re.compile("runAsNonRoot|breaks non-root policy")
 _NOT_THERE = re.compile(r"not found|couldn't find key", re.IGNORECASE)

@@ -17,12 +17,13 @@ __all__ = ["refusals", "unscheduled"]
 _MAKERS = frozenset({"ReplicaSet", "StatefulSet", "Deployment"})
 _FORBIDDEN = re.compile(r"pods? \"[^\"]*\" is forbidden: (.*)", re.DOTALL)
 _OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
+_RESOURCES = "those of the plugin's own pods by --grpclb-pod-resources"
 _ADVICE = (
     (
         re.compile(r"failed quota: .*must specify"),
         "a ResourceQuota of the namespace wants every container to say what it needs: set "
-        f"resources {_OWN}, or have whoever makes the namespaces give them a LimitRange with "
-        "defaults",
+        f"resources {_OWN}, {_RESOURCES}, or have whoever makes the namespaces give them a "
+        "LimitRange with defaults",
     ),
     (
         re.compile("exceeded quota: "),
@@ -31,8 +32,8 @@ _ADVICE = (
     ),
     (
         re.compile(r"(maximum|minimum) \S+ usage per (Container|Pod)|limit to request ratio"),
-        f"a LimitRange of the namespace does not allow its resources: set others {_OWN}, or "
-        "have the range changed",
+        f"a LimitRange of the namespace does not allow its resources: set others {_OWN}, "
+        f"{_RESOURCES}, or have the range changed",
     ),
     (
         re.compile("violates PodSecurity"),
@@ -42,8 +43,10 @@ _ADVICE = (
     ),
     (
         re.compile("security context constraint"),
-        "OpenShift does not allow the user that it asks for: have a cluster administrator run "
-        "`oc adm policy add-scc-to-group nonroot-v2 system:serviceaccounts:NAMESPACE`",
+        "OpenShift does not allow the user that it asks for: have it choose one, for the plugin's "
+        f"own pods by --grpclb-run-as-user=none, for yours by leaving out runAsUser {_OWN}; or "
+        "have a cluster administrator run `oc adm policy add-scc-to-group nonroot-v2 "
+        "system:serviceaccounts`",
     ),
     (
         re.compile("admission webhook .* denied the request"),

@@ -258,9 +258,11 @@ def test_a_shared_port_comes_before_the_crashes_that_it_causes() -> None:
 
 LOADED = "on kind, --grpclb-load-image brings it there from this machine"
 OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
+LOGIN = (
+    "name a Secret with --grpclb-image-pull-secret, or set imagePullSecrets in manifests of yours"
+)
 ANY_IMAGE = (
-    "push it to a registry that the nodes pull from, with imagePullSecrets where that wants a "
-    f"login; {LOADED}"
+    f"push it to a registry that the nodes pull from; where that wants a login, {LOGIN}; {LOADED}"
 )
 UNREACHED = f"the nodes do not reach its registry, or do not trust it: have that mended; {LOADED}"
 
@@ -275,8 +277,8 @@ UNREACHED = f"the nodes do not reach its registry, or do not trust it: have that
         (
             "ErrImagePull",
             "toomanyrequests: You have reached your pull rate limit",
-            "its registry limits how often strangers pull: give the pods imagePullSecrets "
-            f"{OWN}, or pull from a mirror; {LOADED}",
+            f"its registry limits how often strangers pull: {LOGIN}, or pull from a mirror; "
+            f"{LOADED}",
         ),
         (
             "ErrImageNeverPull",

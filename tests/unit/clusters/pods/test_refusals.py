@@ -40,6 +40,7 @@ NOT_IN_RANGE = (
     "1000689999]]"
 )
 DENIED = 'admission webhook "validate.kyverno.svc-fail" denied the request: set the label team'
+RESOURCES = "those of the plugin's own pods by --grpclb-pod-resources"
 OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
 
 
@@ -49,8 +50,8 @@ OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
         (
             forbidden(UNSAID),
             f"{UNSAID}; a ResourceQuota of the namespace wants every container to say what it "
-            f"needs: set resources {OWN}, or have whoever makes the namespaces give them a "
-            "LimitRange with defaults",
+            f"needs: set resources {OWN}, {RESOURCES}, or have whoever makes the namespaces give "
+            "them a LimitRange with defaults",
         ),
         (
             forbidden(EXCEEDED),
@@ -60,12 +61,12 @@ OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
         (
             forbidden(TOO_MUCH),
             f"{TOO_MUCH}; a LimitRange of the namespace does not allow its resources: set others "
-            f"{OWN}, or have the range changed",
+            f"{OWN}, {RESOURCES}, or have the range changed",
         ),
         (
             forbidden(TOO_LITTLE),
             f"{TOO_LITTLE}; a LimitRange of the namespace does not allow its resources: set others "
-            f"{OWN}, or have the range changed",
+            f"{OWN}, {RESOURCES}, or have the range changed",
         ),
         (
             forbidden(NOT_RESTRICTED),
@@ -76,9 +77,10 @@ OWN = "in its own manifests or chart (--grpclb-manifests, --grpclb-chart)"
         ),
         (
             forbidden(NOT_IN_RANGE),
-            f"{NOT_IN_RANGE}; OpenShift does not allow the user that it asks for: have a cluster "
-            "administrator run `oc adm policy add-scc-to-group nonroot-v2 "
-            "system:serviceaccounts:NAMESPACE`",
+            f"{NOT_IN_RANGE}; OpenShift does not allow the user that it asks for: have it choose "
+            "one, for the plugin's own pods by --grpclb-run-as-user=none, for yours by leaving out "
+            f"runAsUser {OWN}; or have a cluster administrator run `oc adm policy add-scc-to-group "
+            "nonroot-v2 system:serviceaccounts`",
         ),
         (
             f"Error creating: {DENIED}",
