@@ -6,12 +6,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import find, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_grpclb.generators import Kill, SkewKind, even_counts, skewed_counts
 from pytest_grpclb.model import Mechanism, Outcome, Verdict
 from pytest_grpclb.statistics import calls_needed, calls_needed_round_robin, judge_spread
+
+from .finding import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

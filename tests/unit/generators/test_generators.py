@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import find, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from pytest_grpclb import generators
@@ -36,6 +36,8 @@ from pytest_grpclb.generators import (
 )
 from pytest_grpclb.model import Mechanism
 from pytest_grpclb.settings import Settings
+
+from .finding import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable

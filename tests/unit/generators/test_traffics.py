@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import find, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_grpclb.asserts import assert_even_spread, assert_no_failed_calls, assert_pinned
 from pytest_grpclb.generators import SkewKind, even_counts, skewed_counts, traffics
 from pytest_grpclb.model import UNKNOWN_BACKEND, Calls, Failure, Mechanism, Traffic
 from pytest_grpclb.statistics import answers, calls_needed, channel_paths
+
+from .finding import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
