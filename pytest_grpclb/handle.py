@@ -274,10 +274,10 @@ class Grpclb:
         running = RunningTraffic(run, freeze)
         try:
             yield running
+            running.stop()
         except BaseException:
             run.cancel()
             raise
-        running.stop()
 
     @contextmanager
     def streams(
@@ -333,10 +333,10 @@ class Grpclb:
         try:
             run.wait_streams(kept_open, _OPENING_S)
             yield running
+            running.stop()
         except BaseException:
             run.cancel()
             raise
-        running.stop()
 
     def channel(self) -> grpc.Channel:
         """Return a channel for stubs of your own, configured as the strategy's clients are.

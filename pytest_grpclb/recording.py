@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary, finalize
+from weakref import WeakKeyDictionary, finalize, ref
 
 import grpc
 
@@ -21,7 +22,7 @@ from pytest_grpclb.programs.attribution import Attributor, last_of, ways_of
 from pytest_grpclb.programs.columns import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_grpclb.freezing import Freezer
     from pytest_grpclb.model import Backend, CallTemplate, Traffic
@@ -109,7 +110,8 @@ class ChannelMaker:
         :raises ChannelError: if the strategy's target cannot be reached from this process
         """
         recording = self._recording(call, alpha=alpha)
-        opened = channels.open_blocking(recording.plan)
+        with _leaving_unopened(recording):
+            opened = channels.open_blocking(recording.plan)
         opened.channel.subscribe(_ignore, try_to_connect=True)
         _wait_connected(opened)
         opened.channel.unsubscribe(_ignore)
@@ -122,12 +124,14 @@ class ChannelMaker:
     def aio_channel(self, call: CallTemplate, *, alpha: float) -> Any:
         """Return a channel for asyncio stubs; as `channel`."""
         recording = self._recording(call, alpha=alpha)
-        opened = channels.open_asyncio(recording.plan, interceptors=[_AioRecorder(recording)])
+        with _leaving_unopened(recording):
+            opened = channels.open_asyncio(recording.plan, interceptors=[_AioRecorder(recording)])
         opened.channel.get_state(try_to_connect=True)
         _wait_connected(opened)
         recording.started_at_s = time.monotonic()
         self._made[opened.channel] = (recording, [])
-        finalize(opened.channel, recording.presence.leave)
+        alive = ref(opened.channel)
+        recording.presence.is_over = lambda: _is_shut(alive())
         return opened.channel
 
     def recorded(self, channel: Any) -> Traffic:
@@ -171,6 +175,21 @@ class ChannelMaker:
             allowed=frozenset(call.allowed_status),
             presence=self._freezer.company.enter(),
         )
+
+
+@contextmanager
+def _leaving_unopened(recording: Recording) -> Iterator[None]:
+    """Say that no calls will be sent where the channel cannot be opened."""
+    try:
+        yield
+    except BaseException:
+        recording.presence.leave()
+        raise
+
+
+def _is_shut(channel: Any) -> bool:
+    """Tell whether an asyncio channel has been closed, or forgotten."""
+    return channel is None or channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
 def _wait_connected(opened: channels.Opened) -> None:

@@ -52,7 +52,7 @@ class RunningTraffic:
         self, run: DriverRun, freeze: Callable[[DriverRun, float | None], Traffic]
     ) -> None:
         self._run, self._freeze = run, freeze
-        self._ended_at_s: float | None = None
+        self._ended: Traffic | None = None
         self.stopping_at_s: float | None = None
         """When the client was asked to stop; None: it was not."""
 
@@ -61,8 +61,10 @@ class RunningTraffic:
 
         :raises DriverError: if the run has ended early: no later call will ever be there
         """
+        if self._ended is not None:
+            return self._ended
         self._run.check()
-        return self._freeze(self._run, self._ended_at_s)
+        return self._freeze(self._run, None)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -91,11 +93,12 @@ class RunningTraffic:
 
         :raises DriverError: if the run ended early or does not end
         """
-        if self._ended_at_s is None:
+        if self._ended is None:
             self.stopping_at_s = time.monotonic()
             self._run.stop()
-            self._ended_at_s = time.monotonic()
-        return self.snapshot()
+            # Once: what pods do afterwards is none of this traffic's business.
+            self._ended = self._freeze(self._run, time.monotonic())
+        return self._ended
 
 
 class SkewWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_grpclb.asserts.absence import assert_no_calls_to
 from pytest_grpclb.asserts.change import rebalance_deadline_s
 from pytest_grpclb.asserts.failures import assert_no_failed_calls
 from pytest_grpclb.asserts.ingress import (
@@ -14,7 +15,6 @@ from pytest_grpclb.asserts.live import LiveTraffic
 from pytest_grpclb.asserts.rebalance import assert_rebalanced
 from pytest_grpclb.asserts.spread import (
     assert_even_spread,
-    assert_no_calls_to,
     assert_pinned,
     assert_share,
     assert_weighted_spread,

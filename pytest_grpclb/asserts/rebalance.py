@@ -62,6 +62,7 @@ def _watch(source: LiveTraffic, look_at: Callable[[Traffic], Look]) -> Look:
     """Look at live traffic until it has shown enough, has ended, or has fallen silent."""
     reported, reported_at_s = -1, source.now_s()
     while True:
+        source.wait(0.0)  # where calls are lost from sight, that is no time of a look
         began_s = source.now_s()
         traffic = source.snapshot()
         look = look_at(traffic)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.asserts.failures import describe_failed_calls, failed_sequences
+from pytest_grpclb.asserts.failures import describe_failed_calls
 from pytest_grpclb.asserts.live import finished
 from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import EventKind, Mechanism, Outcome
 from pytest_grpclb.report import format_failure, format_verdict_line, name_advice, timeline
 from pytest_grpclb.statistics import (
-    answers,
-    calls_proving_absence,
     channel_paths,
     count_interval,
     count_unnamed,
@@ -30,16 +27,16 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.asserts.live import LiveTraffic
     from pytest_grpclb.model import Backend, Traffic, Verdict
-    from pytest_grpclb.statistics import Answer
 
 __all__ = [
     "AGE_JITTER",
     "assert_even_spread",
-    "assert_no_calls_to",
     "assert_pinned",
     "assert_share",
     "assert_weighted_spread",
     "conclude",
+    "find_backend",
+    "require_known",
 ]
 
 # A server closes its connections within 10 % of the age that it was given.
@@ -101,7 +98,7 @@ def assert_weighted_spread(source: Traffic | LiveTraffic, weights: Mapping[str, 
     __tracebackhide__ = True
     traffic = finished(source)
     standing = _standing(traffic)
-    by_uid = {_find(traffic, key).uid: weight for key, weight in weights.items()}
+    by_uid = {find_backend(traffic, key).uid: weight for key, weight in weights.items()}
     missing = [backend.name for backend in standing if backend.uid not in by_uid]
     if missing or len(by_uid) != len(weights):
         told = f"none for {', '.join(missing)}" if missing else "two for the same pod"
@@ -139,7 +136,7 @@ def assert_share(
     keys = [backend] if isinstance(backend, str) else list(backend)
     if not keys:
         raise ValueError("backend: none was given; name at least one pod")
-    group = {_find(traffic, key).uid for key in keys}
+    group = {find_backend(traffic, key).uid for key in keys}
     counts = traffic.counts()
     calls, inside = sum(counts.values()), sum(counts[uid] for uid in group)
     names = ", ".join(each.name for each in traffic.backends if each.uid in group)
@@ -199,7 +196,7 @@ def assert_pinned(source: Traffic | LiveTraffic) -> None:
                 f"{path.channel} changed their backend {plural(path.switches, 'time')}; "
                 f"replaced connections explain {replaced}\n{timeline(traffic)}"
             )
-    _require_known(traffic)
+    require_known(traffic)
     # Were each call picked evenly at random, all but one in K would change the backend.
     steps = sum(path.calls - 1 for path in paths)
     switches = sum(path.switches for path in paths)
@@ -217,73 +214,6 @@ def assert_pinned(source: Traffic | LiveTraffic) -> None:
             seen=steps + len(paths),
             needed=needed,
         )
-
-
-def assert_no_calls_to(
-    source: Traffic | LiveTraffic, backend: str, *, after_s: float = 0.0
-) -> None:
-    """Check that a backend gets no calls any more, by enough calls that all went elsewhere.
-
-    Whoever picks must have picked often enough: each channel of a client that picks itself, all of
-    them together before a proxy. Through a ClusterIP a connection is one pick, whatever its calls.
-
-    :param source: traffic of a run that has ended
-    :param backend: a pod's name or UID
-    :param after_s: seconds that calls may still reach it, counted from the removal of its endpoint;
-        from the beginning of the traffic, if it was not removed
-    :raises AssertionError: if a later call reached it, or failed: nobody knows where it was sent
-    :raises InconclusiveError: if the later picks are too few to exclude chance, or some calls do
-        not say who answered
-    :raises ValueError: if there is no such backend
-    """
-    __tracebackhide__ = True
-    traffic = finished(source)
-    found = _find(traffic, backend)
-    origin_s = traffic.started_at_s if found.removed_at_s is None else found.removed_at_s
-    later = [answer for answer in answers(traffic.calls) if answer.sent_s > origin_s + after_s]
-    to_it = [answer.sent_s for answer in later if answer.backend == found.uid]
-    since = "traffic began" if found.removed_at_s is None else "its endpoint was removed"
-    if to_it:
-        raise AssertionError(
-            f"{traffic.strategy}: {len(to_it)} of {len(later)} calls reached {found.name} later "
-            f"than {after_s:g} s after {since}, the last one {max(to_it) - origin_s:.3f} s after"
-        )
-    rows = zip(traffic.calls.sequence, traffic.calls.sent_s, strict=True)
-    earlier = {sequence for sequence, sent_s in rows if sent_s <= origin_s + after_s}
-    if told := describe_failed_calls(traffic, excused=earlier & failed_sequences(traffic.calls)):
-        raise AssertionError(f"{told}\nwhether they were sent to {found.name} is not known")
-    _require_known(traffic)
-    # Whoever has not heard of the removal picks among all that it knew then.
-    known = sum(
-        each.removed_at_s is None or each.removed_at_s >= origin_s for each in traffic.backends
-    )
-    picks, unit = _picks(traffic, later, removed=found.removed_at_s is not None)
-    needed = calls_proving_absence(max(2, known), alpha=traffic.alpha / len(picks))
-    if (fewest := min(picks)) < needed:
-        each = " on each channel" if len(picks) > 1 else ""
-        raise InconclusiveError(
-            f"{plural(fewest, unit)} that went elsewhere {'does' if fewest == 1 else 'do'} not "
-            f"prove that {found.name} gets none: {needed} are needed{each} where it may be one of "
-            f"{max(2, known)}",
-            seen=fewest,
-            needed=needed,
-            advice="let the traffic run longer" if unit == "call" else "use more channels",
-        )
-
-
-def _picks(traffic: Traffic, later: list[Answer], *, removed: bool) -> tuple[list[int], str]:
-    """Return how often each picker has picked in those calls, and what a pick is for people.
-
-    :param removed: whether the pod in question was there before them
-    """
-    if traffic.mechanism is Mechanism.CONNECTION:
-        paths = channel_paths(traffic.calls)
-        # A connection that stood before the pod was removed had not picked without it.
-        return [sum(path.switches + (not removed) for path in paths)], "connection"
-    if traffic.pickers is not None:
-        return [len(later)], "call"
-    by_channel = Counter(answer.channel for answer in later)
-    return [by_channel[channel] for channel in range(traffic.channels)], "call"
 
 
 def conclude(
@@ -320,7 +250,7 @@ def conclude(
     return verdict
 
 
-def _require_known(traffic: Traffic) -> None:
+def require_known(traffic: Traffic) -> None:
     """Raise if a call was answered by a stranger, or may have been by anybody.
 
     :raises AssertionError: with the strangers' names
@@ -377,7 +307,11 @@ def _standing(traffic: Traffic) -> list[Backend]:
     ]
 
 
-def _find(traffic: Traffic, key: str) -> Backend:
+def find_backend(traffic: Traffic, key: str) -> Backend:
+    """Return the backend whose name or UID is *key*.
+
+    :raises ValueError: if there is none
+    """
     for backend in traffic.backends:
         if key in {backend.uid, backend.name}:
             return backend

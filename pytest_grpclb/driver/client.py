@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import grpc
 
@@ -46,6 +47,8 @@ class DriverClient:
         """
         self._address, self._identify, self._explain = address, identify, explain
         self._has_ended = has_ended
+        self._runs: WeakSet[DriverRun] = WeakSet()
+        self._given_up: list[str] = []
         soon, late = _RECONNECT_MS
         self._channel = grpc.insecure_channel(
             address,
@@ -58,7 +61,10 @@ class DriverClient:
         )
 
     def close(self) -> None:
-        """Close the connection; a run that is under way is cancelled by it."""
+        """Cancel the runs that are under way, and close the connection."""
+        for run in list(self._runs):
+            if not run.finished:
+                run.cancel()
         self._channel.close()
 
     def start(self, plan: Plan) -> DriverRun:
@@ -78,7 +84,9 @@ class DriverClient:
                 identify=self._identify,
                 explain=self._explain,
                 has_ended=self._has_ended,
+                given_up=self._given_up,
             )
+            self._runs.add(run)
             try:
                 run.wait_settled(timeout_s)
                 if not run.lost or run.has_started or attempt == _STARTS:

@@ -7,6 +7,7 @@ until it is heard again.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["DriverRun", "is_lost"]
 
 _RUN = "/grpclb.driver.v1.Driver/Run"
+_RESPONSES = "grpclb-responses"
 _FINISH_S = 30.0
 """After Stop: the longest deadline that calls in flight are expected to have, and a margin."""
 _AWAY_S = 60.0
@@ -53,11 +55,14 @@ class DriverRun:
         identify: Callable[[str], str] = str,
         explain: Callable[[], str] = str,
         has_ended: Callable[[], bool] = bool,
+        given_up: list[str] | None = None,
     ) -> None:
         self._address, self._explain, self._has_ended = address, explain, has_ended
+        # Names of the client's runs that the driver may not know to be unwanted.
+        self._given_up = [] if given_up is None else given_up
         self._changed = threading.Condition()
         self._told = Told(identify=identify, allowed=plan.call.allowed_status)
-        self._taken = 0
+        self._taken = self._behind = 0
         self._stopping = False
         self._unwanted = threading.Event()
         self._away = False
@@ -73,6 +78,7 @@ class DriverRun:
         self._name = uuid.uuid4().hex
         request = plan.message()
         request.plan.run = self._name
+        request.plan.given_up.extend(self._given_up)
         self._open(request)
         self._thread = threading.Thread(target=self._read, name="grpclb-driver-run", daemon=True)
         self._thread.start()
@@ -192,6 +198,8 @@ class DriverRun:
         """End the run at once; calls in flight are not reported."""
         with self._changed:
             self._unwanted.set()
+            if not self._finished:
+                self._given_up.append(self._name)
             # A run that has begun survives its stream, unless it is told not to.
             self._requests.put(pb.RunRequest(cancel=pb.Cancel()))
             self._requests.put(None)
@@ -243,12 +251,25 @@ class DriverRun:
             error = self._follow()
         except NonsenseError as failure:
             error = str(failure)
-            self._responses.cancel()
+            self._dismiss()
+        except Exception as failure:  # noqa: BLE001  # such as a channel that was closed meanwhile
+            error = f"{type(failure).__name__}: {failure}"
         finally:
             self._requests.put(None)
             with self._changed:
                 self._error, self._finished, self._away = error, True, False
                 self._changed.notify_all()
+
+    def _dismiss(self) -> None:
+        """End the run, whose stream is of no more use."""
+        self._given_up.append(self._name)
+        self._requests.put(pb.RunRequest(cancel=pb.Cancel()))
+        giving_up = threading.Timer(_GOODBYE_S, self._responses.cancel)
+        giving_up.start()
+        with contextlib.suppress(grpc.RpcError):
+            for _ in self._responses:
+                pass
+        giving_up.cancel()
 
     def _follow(self) -> str:
         """Take in what the driver tells, to the end, and return what went wrong.
@@ -257,12 +278,11 @@ class DriverRun:
         """
         lost, until_s = "", 0.0
         while True:
-            taken = self._taken
             try:
                 return self._hear()
             except grpc.RpcError as failure:
                 told, broken = f"{failure.code().name}: {failure.details()}", is_lost(failure)
-            if not lost or self._taken > taken:
+            if not lost:
                 lost, until_s = told, time.monotonic() + _AWAY_S
             if not broken or not self.has_started:
                 # A driver that does not know the run any more is another one than it was.
@@ -273,7 +293,8 @@ class DriverRun:
             if self._has_ended() or time.monotonic() > until_s or self._unwanted.wait(_PAUSE_S):
                 self.lost = True
                 return lost
-            self._resume(until_s)
+            if self._resume(until_s):
+                lost = ""
 
     def _hear(self) -> str:
         """Take in what one stream tells, to its end; return what is wrong with that."""
@@ -289,10 +310,11 @@ class DriverRun:
             self._taken += 1
             if self._taken == 1 or self._taken % _ACKNOWLEDGED == 0:
                 self._requests.put(pb.RunRequest(taken=pb.Taken(responses=self._taken)))
+            self._away = self._away and self._taken < self._behind
             self._changed.notify_all()
 
-    def _resume(self, until_s: float) -> None:
-        """Ask for the rest of the run on a new stream.
+    def _resume(self, until_s: float) -> bool:
+        """Ask for the rest of the run on a new stream; return whether it will be told.
 
         :param until_s: when a driver that does not answer is given up
         """
@@ -301,16 +323,23 @@ class DriverRun:
             self._open(pb.RunRequest(resume=resume))
             if self._stopping:
                 self._requests.put(pb.RunRequest(stop=pb.Stop()))
+            wait_s = max(0.0, until_s - time.monotonic())
             if self._unwanted.is_set():
                 self._requests.put(pb.RunRequest(cancel=pb.Cancel()))
-        giving_up = threading.Timer(max(0.0, until_s - time.monotonic()), self._responses.cancel)
+                wait_s = min(wait_s, _GOODBYE_S)
+        giving_up = threading.Timer(wait_s, self._responses.cancel)
         giving_up.start()
-        self._responses.initial_metadata()  # comes at once, or the stream has failed
+        # They come at once, or the stream has failed.
+        metadata = {each.key: each.value for each in self._responses.initial_metadata() or ()}
         giving_up.cancel()
-        if self._responses.is_active():
-            with self._changed:
-                self._away = False
-                self._changed.notify_all()
+        if _RESPONSES not in metadata:
+            return False
+        with self._changed:
+            # What happened meanwhile is still to be told.
+            self._behind = int(metadata[_RESPONSES])
+            self._away = self._taken < self._behind
+            self._changed.notify_all()
+        return True
 
 
 def is_lost(error: grpc.RpcError) -> bool:

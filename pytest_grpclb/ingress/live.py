@@ -182,9 +182,7 @@ class Ingress:
         since_s = None
         looked_s = float("-inf")
         while time.monotonic() < deadline_s:
-            with self._channel() as channel:
-                answered = self._answer(channel).answered
-            if answered:
+            if self._reaches():
                 since_s = since_s or time.monotonic()
                 if time.monotonic() - since_s >= steady_s:
                     return
@@ -202,13 +200,17 @@ class Ingress:
         known = {pod: found for pod, found in facts.spoken.items() if found is not Spoken.SILENCE}
         return bool(mismatches(replace(facts, spoken=known, failing=False)))
 
+    def _reaches(self) -> bool:
+        """Tell whether a call is answered by the service, whatever it says."""
+        with self._channel() as channel:
+            answer = self._answer(channel)
+        return answer.answered or answer.status not in _PROXYS
+
     def _answers_within(self, timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
         while True:
-            with self._channel() as channel:
-                answer = self._answer(channel)
-            if answer.answered or answer.status not in _PROXYS:
-                return True  # what else it says, the service has said
+            if self._reaches():
+                return True
             if time.monotonic() > deadline_s:
                 return False
             time.sleep(_TROUBLE_S / 20)

@@ -97,17 +97,22 @@ class Driver:
                 told = f"there is no run {first.resume.run!r}"
                 await context.abort(grpc.StatusCode.NOT_FOUND, told)
                 raise AssertionError(told)
-            await context.send_initial_metadata(())  # there may be nothing to tell for long
+            # At once: there may be nothing to tell for long.
+            await context.send_initial_metadata((("grpclb-responses", str(run.responses)),))
         else:
             try:
                 run = self._start(checked(first))
             except PlanError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 raise
-        async with asyncio.TaskGroup() as tasks:
-            obeying = tasks.create_task(_obey(requests, run))
+        obeying = asyncio.create_task(_obey(requests, run))
+        try:
             await run.tell(context, taken)
+        except LookupError as error:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+        finally:
             obeying.cancel()
+            await asyncio.gather(obeying, return_exceptions=True)
 
     def _named(self, name: str) -> Run | None:
         return next((run for run in self._runs if name and run.name == name), None)
@@ -115,9 +120,9 @@ class Driver:
     def _start(self, plan: driver_pb2.Plan) -> Run:
         if self._named(plan.run):
             raise PlanError("run", plan.run, expected="a name that no run has had")
-        # Who plans anew has given up what it lost, and its calls would be in the way of others.
-        for lost in [run for run in self._runs if run.is_lost]:
-            lost.drop()
+        # Their calls would be in the way of others.
+        for unwanted in [run for run in self._runs if run.name in plan.given_up]:
+            unwanted.drop()
         run = Run(plan, over=self._runs.discard)
         self._runs.add(run)
         return run

@@ -22,6 +22,10 @@ class Journal:
         self._error: Exception | None = None
         self._readers = 0
 
+    def __len__(self) -> int:
+        """Return how many responses there were so far, whether or not they are still kept."""
+        return self._forgotten + len(self._kept)
+
     def write(self, response: driver_pb2.RunResponse) -> None:
         """Append a response."""
         self._kept.append(response)
@@ -49,12 +53,11 @@ class Journal:
         number, reader = taken, self._readers
         self._changed.set()  # who has followed so far shall notice
         while reader == self._readers:
-            kept_until = self._forgotten + len(self._kept)
-            if not self._forgotten <= number <= kept_until:
+            if not self._forgotten <= number <= len(self):
                 raise LookupError(
-                    f"response {number} is not there, only {self._forgotten} to {kept_until}"
+                    f"response {number} is not there, only {self._forgotten} to {len(self)}"
                 )
-            if number < kept_until:
+            if number < len(self):
                 yield self._kept[number - self._forgotten]
                 number += 1
             elif self._ended:

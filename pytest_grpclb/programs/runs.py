@@ -49,9 +49,9 @@ class Run:
         self._task = asyncio.create_task(self._carry_out())
 
     @property
-    def is_lost(self) -> bool:
-        """Whether it goes on, and nobody hears of it."""
-        return self._dropping is not None and not self._task.done()
+    def responses(self) -> int:
+        """How many there are so far."""
+        return len(self._journal)
 
     def stop(self, error: str = "") -> None:
         """Send no further call; what is in flight still finishes and is told.

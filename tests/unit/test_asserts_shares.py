@@ -216,6 +216,22 @@ def test_through_a_cluster_ip_connections_are_what_proves_it() -> None:
         assert_no_calls_to(replace(traffic, backends=removed), "c")
 
 
+@pytest.mark.parametrize(("removed_at_s", "made"), [(0.0995, 1), (0.0305, 70), (0.2, 0)])
+def test_connections_made_before_it_was_removed_prove_nothing(
+    removed_at_s: float, made: int
+) -> None:
+    """One channel whose connection is replaced at each call, as one that ages."""
+    removed = (*pods(2), replace(pods(3)[2], removed_at_s=removed_at_s))
+    traffic = made_traffic(
+        ["a", "b"] * 50 + ["a"], backends=removed, mechanism=Mechanism.CONNECTION
+    )
+    if made > 35:
+        assert_no_calls_to(traffic, "c")
+        return
+    with pytest.raises(InconclusiveError, match=rf"^INCONCLUSIVE: {made} connections? that went"):
+        assert_no_calls_to(traffic, "c")
+
+
 STRANGE = made_traffic(["a"] * 60 + ["zz"])
 
 

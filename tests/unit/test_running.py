@@ -205,6 +205,22 @@ def test_traffic_that_broke_off_raises_wherever_it_is_looked_at() -> None:
             look()
 
 
+def test_traffic_that_has_ended_stays_as_it_was_whatever_pods_do_afterwards() -> None:
+    moments: list[float | None] = []
+
+    def freeze(_: Any, ended_at_s: float | None) -> Traffic:
+        moments.append(ended_at_s)
+        return made_traffic("abc" * len(moments), ended_at_s=ended_at_s)
+
+    traffic = RunningTraffic(cast("DriverRun", ScriptedRun(numbered("abc"))), freeze)
+    assert traffic.snapshot().ended_at_s is None
+    ended = traffic.stop()
+    assert ended.ended_at_s is not None
+    assert traffic.stop() is traffic.snapshot() is ended
+    assert traffic.events == ended.events
+    assert len(moments) == 2
+
+
 # --- streams
 
 CHAT = CallTemplate(method="/shop.Shop/Chat", kind=CallKind.BIDIRECTIONAL_STREAMING, duration_s=5.0)

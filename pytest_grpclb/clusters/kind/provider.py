@@ -223,7 +223,7 @@ class KindProvider:
         if self._no_ingress is not None:  # it was waited for, and long enough
             raise self._no_ingress
         try:
-            with locked(self._ingress_lock):
+            with locked(self._lock_of_ingress(self.name)):
                 installed = ingress_controller.ensure(
                     self._api,
                     provider=_NAME,
@@ -317,13 +317,13 @@ class KindProvider:
         self.kind = None
         self._delete(self.name)
         self.kubeconfig.unlink(missing_ok=True)
-        self._ingress_lock.unlink(missing_ok=True)
 
     def _delete(self, name: str) -> None:
         assert self._folder is not None
         kubeconfig = self._folder / f"{name}.kubeconfig"
         self._run("delete", "cluster", f"--name={name}", f"--kubeconfig={kubeconfig}")
-        kubeconfig.unlink(missing_ok=True)
+        for left in (kubeconfig, self._lock_of_ingress(name)):
+            left.unlink(missing_ok=True)
 
     def _save_logs(self) -> None:
         """Save what its nodes have written, which may well fail, too; once does for all workers."""
@@ -345,10 +345,9 @@ class KindProvider:
         """The first control plane: a container, and a node's name, whose ports are mapped."""
         return f"{self.name}-control-plane"
 
-    @property
-    def _ingress_lock(self) -> Path:
+    def _lock_of_ingress(self, name: str) -> Path:
         assert self._folder is not None, "start() comes first"
-        return self._folder / f"{self.name}.ingress"
+        return self._folder / f"{name}.ingress"
 
     @property
     def _kubeconfig_flag(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ __all__ = ["PodState", "PodWatch", "selector_text"]
 _WATCH_S = 240
 """The API ends a watch after this time and it is opened anew; below the client's usual timeouts."""
 _PAUSE_S = 0.2
+_LIST_S = 10.0
 _ENDED = frozenset({"Failed", "Succeeded"})
 """Phases of pods that stay for whoever wants to look at them; others have taken their places."""
 
@@ -95,6 +95,8 @@ class PodWatch:
         self._by_address: dict[str, str] = {}
         self._events: list[Event] = []
         self._stream: ResponseStream | None = None
+        self._lists = 0
+        self._listing = False
         self._closed = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="grpclb-pod-watch", daemon=True)
@@ -166,12 +168,19 @@ class PodWatch:
             return self._changed.wait_for(holds, timeout_s)
 
     def refresh(self) -> None:
-        """List the pods: what is waited for in vain may have come where no watch has told of it.
+        """Have the pods listed: what is waited for in vain may have come without a word of it.
 
-        Raises nothing if they cannot be listed: what is known stays.
+        Raises nothing if they cannot be listed in a few seconds: what is known stays.
         """
-        with contextlib.suppress(ApiError):
-            self._list({"labelSelector": self._selector})
+        with self._changed:
+            before, stream, self._listing = self._lists, self._stream, True
+        if stream is not None:
+            stream.close()
+        # The watch does it itself: else what has just gone might come back out of an older list.
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._lists > before or self._closed or self._failure is not None, _LIST_S
+            )
 
     # --- the thread
 
@@ -197,8 +206,9 @@ class PodWatch:
         """List, then watch from there until the watch ends; a 410 Gone means list again."""
         path = PODS.path(self._namespace)
         query = {"labelSelector": self._selector}
+        self._listing = False
         revision = self._list(query)
-        while not self._closed:
+        while not (self._closed or self._listing):
             query |= {
                 "watch": "1",
                 "allowWatchBookmarks": "true",
@@ -208,7 +218,7 @@ class PodWatch:
             stream = self._api.stream(path, query=query, timeout_s=_WATCH_S + 30)
             with self._changed:
                 self._stream = stream
-                if self._closed:
+                if self._closed or self._listing:
                     stream.close()
                     return
             with stream:
@@ -235,6 +245,7 @@ class PodWatch:
                 self._forget(uid)
             for pod in listed["items"]:
                 self._see(pod_state(pod))
+            self._lists += 1
             self._changed.notify_all()
         revision: str = listed["metadata"]["resourceVersion"]
         return revision

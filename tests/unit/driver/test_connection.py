@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import pytest
@@ -81,6 +81,9 @@ class Stream:
             if each is SILENCE:
                 self._cancelled.wait()
                 raise CANCELLED
+            if isinstance(each, threading.Event):
+                assert each.wait(10.0)
+                continue
             if isinstance(each, Exception):
                 raise each
             yield each
@@ -88,31 +91,56 @@ class Stream:
     def cancel(self) -> None:
         self._cancelled.set()
 
-    def initial_metadata(self) -> None:
-        pass
+    def initial_metadata(self) -> tuple[Metadatum, ...]:
+        return ()
 
-    def is_active(self) -> bool:
-        return not self._cancelled.is_set()
+    def wait_cancelled(self) -> None:
+        self._cancelled.wait()
+
+
+class Metadatum(NamedTuple):
+    key: str
+    value: str
+
+
+def unanswered(stream: Stream) -> tuple[Metadatum, ...]:
+    stream.wait_cancelled()
+    return ()
+
+
+class Resumed(Stream):
+    """A stream that goes on with a run."""
+
+    def __init__(self, told: Told, *, responses: int) -> None:
+        super().__init__(told)
+        self._responses = responses
+
+    def initial_metadata(self) -> tuple[Metadatum, ...]:
+        return (Metadatum("grpclb-responses", str(self._responses)),)
 
 
 class Channel:
     """Each call gets the next of what was written down."""
 
-    def __init__(self, *told: Told) -> None:
-        self._told = list(told)
+    def __init__(self, *told: Told | Stream) -> None:
+        self._told: list[Any] = list(told)
         self.calls = 0
         self.asked: list[pb.RunRequest] = []
         """The first request of each stream."""
 
-    def _next(self) -> Told:
+    def _next(self) -> Any:
         self.calls += 1
         return self._told.pop(0)
+
+    def next_is(self, told: Told) -> None:
+        self._told.insert(0, told)
 
     def stream_stream(self, _method: str, **_serializers: Any) -> Any:
         def begin(requests: Iterator[pb.RunRequest], *, wait_for_ready: bool) -> Stream:
             self.asked.append(next(requests))
             assert wait_for_ready == self.asked[-1].HasField("plan")
-            return Stream(self._next())
+            following = self._next()
+            return following if isinstance(following, Stream) else Stream(following)
 
         return begin
 
@@ -130,7 +158,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def client_on(
-    monkeypatch: pytest.MonkeyPatch, *told: Told, has_ended: Callable[[], bool] = bool
+    monkeypatch: pytest.MonkeyPatch, *told: Told | Stream, has_ended: Callable[[], bool] = bool
 ) -> tuple[DriverClient, Channel]:
     channel = Channel(*told)
     monkeypatch.setattr(grpc, "insecure_channel", lambda *_, **__: channel)
@@ -214,6 +242,75 @@ def test_a_run_that_is_lost_after_it_began_is_found_again_where_it_was(
     assert [each.resume.taken for each in resumed] == [2, 2, 3]
 
 
+def test_a_quiet_run_may_break_off_again_after_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing to tell in between, as one of long streams."""
+    monkeypatch.setattr(run_module, "_AWAY_S", 0.2)
+    over = threading.Event()
+    quiet = Resumed([over, LOST], responses=1)
+    client, channel = client_on(monkeypatch, [STARTED, LOST], quiet, [FINISHED])
+    started = client.start(PLAN)
+    until(lambda: channel.calls == 2)
+    deadline_s = time.monotonic() + 0.3  # the first break is given up by then, if nothing is heard
+    until(lambda: time.monotonic() > deadline_s)
+    over.set()
+    started.wait_finished(10.0)
+    assert channel.calls == 3
+
+
+def test_a_run_that_was_found_again_is_looked_at_when_the_rest_has_been_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, ended = threading.Event(), threading.Event()
+    rest = Resumed([told, columns(0), columns(1), ended, FINISHED], responses=3)
+    client, channel = client_on(monkeypatch, [STARTED, LOST], rest)
+    started = client.start(PLAN)
+    seen: list[int] = []
+
+    def look() -> None:
+        until(lambda: channel.calls == 2)
+        started.check()
+        seen.append(len(started.calls()))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    until(lambda: channel.calls == 2)
+    assert not seen
+    told.set()
+    looking.join()
+    assert seen == [2]
+    ended.set()
+    started.wait_finished(10.0)
+
+
+def test_what_was_cancelled_unheard_is_named_in_the_next_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = [[REMOVED] for _ in range(1000)]
+    client, channel = client_on(monkeypatch, [STARTED, LOST], *lost)
+    client.start(PLAN).cancel()
+    channel.next_is([STARTED, FINISHED])
+    client.start(PLAN).wait_finished(10.0)
+    first, last = channel.asked[0].plan, channel.asked[-1].plan
+    assert first.run
+    assert list(last.given_up) == [first.run]
+
+
+def test_a_client_that_is_closed_cancels_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = client_on(monkeypatch, [STARTED, SILENCE])
+    started = client.start(PLAN)
+    client.close()
+    assert started.finished
+    with pytest.raises(DriverError, match="the run ended early: CANCELLED"):
+        started.check()
+
+
+def test_a_reader_that_fails_is_no_end_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = client_on(monkeypatch, [STARTED, ValueError("Cannot invoke RPC: channel closed!")])
+    told = "the run ended early: ValueError: Cannot invoke RPC: channel closed!"
+    with pytest.raises(DriverError, match=told):
+        client.start(PLAN).wait_finished(10.0)
+
+
 def test_a_run_that_the_driver_does_not_know_any_more_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -245,7 +342,7 @@ def test_a_driver_that_does_not_answer_who_looks_for_a_run_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run_module, "_AWAY_S", 0.05)
-    monkeypatch.setattr(Stream, "initial_metadata", lambda self: self._cancelled.wait())
+    monkeypatch.setattr(Stream, "initial_metadata", unanswered)
     client, channel = client_on(monkeypatch, [STARTED, LOST], [SILENCE])
     with pytest.raises(DriverError) as caught:
         client.start(PLAN).wait_finished(10.0)
@@ -258,7 +355,7 @@ def test_a_run_that_was_to_stop_while_it_was_lost_is_told_so_again(
 ) -> None:
     said: list[str] = []
 
-    class Resumed(Stream):
+    class Listening(Stream):
         def __init__(self, requests: Iterator[pb.RunRequest]) -> None:
             super().__init__([FINISHED])
             self._requests = requests
@@ -270,7 +367,7 @@ def test_a_run_that_was_to_stop_while_it_was_lost_is_told_so_again(
     def begin(requests: Iterator[pb.RunRequest], **_options: Any) -> Stream:
         if next(requests).HasField("plan"):
             return Stream([STARTED, LOST])
-        return Resumed(requests)
+        return Listening(requests)
 
     away, back = threading.Event(), threading.Event()
 

@@ -96,6 +96,38 @@ def test_a_new_listener_ends_the_one_before(
     assert second.finished.error == ""
 
 
+def test_the_plan_of_another_leaves_a_lost_run_alone(
+    greeters: list[Program], start_run: Callable[..., Run]
+) -> None:
+    """Two runs of one client, whose connection broke off: one may be found again later."""
+    first = start_run(plan_for(addresses(greeters), calls=0, open=ENDLESS, run="apart"))
+    first.read_until(lambda: first.started.clock_s)
+    first.take()
+    first.read_until(lambda: len(first.rows.sequence) > 20)
+    first.close()
+    start_run(plan_for(addresses(greeters), calls=5, given_up=["none", ""])).finish()
+    again = start_run(resume("apart", first.taken))
+    again.read_until(lambda: again.rows.sequence)
+    stop(again)
+    assert again.finished.error == ""
+
+
+def test_more_responses_than_there_are_cannot_have_been_taken(
+    greeters: list[Program], start_run: Callable[..., Run]
+) -> None:
+    first = start_run(plan_for(addresses(greeters), calls=0, open=ENDLESS, run="beyond"))
+    first.read_until(lambda: first.started.clock_s)
+    first.take()
+    first.read_until(lambda: len(first.rows.sequence) > 20)
+    status = refusal(start_run(resume("beyond", 10**6)))
+    assert status is not None
+    assert status[0] is grpc.StatusCode.OUT_OF_RANGE
+    assert status[1].startswith("response 1000000 is not there, only 1 to ")
+    again = start_run(resume("beyond", first.taken))
+    again.read_until(lambda: again.rows.sequence)
+    stop(again)
+
+
 @pytest.mark.parametrize("gone", ["cancelled", "lost before it was counted on", "given up"])
 def test_a_run_that_is_not_wanted_any_more_ends(
     start_backend: Callable[..., Backend], start_run: Callable[..., Run], gone: str
@@ -113,7 +145,7 @@ def test_a_run_that_is_not_wanted_any_more_ends(
         assert not run.finished.calls
     run.close()
     if gone == "given up":
-        start_run(plan_for([backend.address], calls=1)).finish()
+        start_run(plan_for([backend.address], calls=1, given_up=[gone])).finish()
     until_s = time.monotonic() + DEADLINE_S
     while (status := refusal(start_run(resume(gone, run.taken)))) is None:
         assert time.monotonic() < until_s

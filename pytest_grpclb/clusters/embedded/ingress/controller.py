@@ -12,7 +12,12 @@ import os
 import pwd
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.embedded.ingress.nginx import Nginx, NginxError, NginxRefusalError
+from pytest_grpclb.clusters.embedded.ingress.nginx import (
+    REFUSED_S,
+    Nginx,
+    NginxError,
+    NginxRefusalError,
+)
 from pytest_grpclb.clusters.embedded.network.nameserver import NameServer
 from pytest_grpclb.clusters.embedded.network.network import DNS_PORT, listen
 from pytest_grpclb.clusters.embedded.store.recorder import Recorder
@@ -60,6 +65,8 @@ class IngressController:
         self._users: Mapping[ServicePort, Sequence[Object]] = {}
         self._names: Place | None = None
         self._due = asyncio.Event()
+        self._failed = False
+        """Whether nginx does not do what is wanted; it is tried again, as what it refuses."""
         store.create(
             _CLASSES,
             {"metadata": {"name": "nginx"}, "spec": {"controller": "k8s.io/ingress-nginx"}},
@@ -81,11 +88,14 @@ class IngressController:
         while True:
             await self._due.wait()
             self._due.clear()
+            self._failed = False
             try:
                 reloaded = await self._sync()
             except Exception:  # noqa: BLE001 - one bad round must not end the controller
                 _LOG.exception("ingress: a round of the controller failed")
-                reloaded = True
+                reloaded = self._failed = True
+            if self._failed or self._refused:
+                asyncio.get_running_loop().call_later(REFUSED_S, self._due.set)
             if reloaded:
                 await asyncio.sleep(_BETWEEN_RELOADS_S)
 
@@ -112,6 +122,7 @@ class IngressController:
         except NginxError as error:
             for ingress in every:
                 self._recorder.warning(ingress, "NginxFailed", str(error))
+            self._failed = True
             return True
         self._tell(told.notes)
         for ingress in told.ingresses:

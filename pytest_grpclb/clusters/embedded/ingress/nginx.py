@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places
     from pytest_grpclb.clusters.embedded.node.processes import Process, Processes
 
-__all__ = ["Nginx", "NginxError", "NginxRefusalError"]
+__all__ = ["REFUSED_S", "Nginx", "NginxError", "NginxRefusalError"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _EFFECT_S = 10.0
 _LOG_LINES = 10
 _STAMP = re.compile(r"^[0-9/]+ [0-9:]+ (\[\w+\]) \d+#\d+", re.MULTILINE)
 """What each line of nginx's log begins with: time, level, process and thread."""
-_REFUSED_S = 10.0
+REFUSED_S = 10.0
 """A machine that is out of memory or files makes nginx refuse what it takes later."""
 _CHECKS = 500
 """Of so many configurations it is kept in mind what nginx made of them."""
@@ -103,7 +103,7 @@ class Nginx:
             if len(self._checked) >= _CHECKS:
                 self._checked.clear()
             wrong = await self._check(binary)
-            until_s = time.monotonic() + _REFUSED_S if wrong else math.inf
+            until_s = time.monotonic() + REFUSED_S if wrong else math.inf
             self._checked[digest] = wrong, until_s
         if wrong:
             raise NginxRefusalError(wrong)
