@@ -42,7 +42,7 @@ that it goes over to other endpoints. The first is ingress-nginx's own as well."
 _SYNC = "Sync"
 """Reason of the event by which ingress-nginx says that it has seen an Ingress."""
 _PROXYS = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN"})
-"""Names of the codes that gRPC makes of what proxies answer: 502 to 504, 404, 400, and others."""
+"""Codes that gRPC makes of what proxies answer: 502 to 504, 404, 400, and others."""
 _PAUSE_S = 0.02
 _LOOK_S = 0.5
 """Between two comparisons of the whole chain while calls are waited for: each is some requests."""
@@ -392,8 +392,7 @@ class Ingress:
         return {}
 
     def _events(self, ingress: Manifest) -> list[Mapping[str, Any]]:
-        uid = ingress["metadata"]["uid"]
-        events = self.api.list(EVENTS, self.namespace)
+        uid, events = ingress["metadata"]["uid"], self.api.list(EVENTS, self.namespace)
         return [each for each in events if each["involvedObject"].get("uid") == uid]
 
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
 import re
-import socket
-import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from pytest_grpclb.asserts import (
     assert_ingress_reachable,
@@ -22,10 +13,6 @@ from pytest_grpclb.asserts import (
     assert_redirects_to_https,
     assert_tls_terminated,
 )
-from pytest_grpclb.certificates import Authority, Keypair, tls_secret
-from pytest_grpclb.clusters.api.kube import EVENTS, KubeApi
-from pytest_grpclb.errors import ApiError, ClusterUnavailableError, PreflightError
-from pytest_grpclb.ingress import probes
 
 from .ingresses import (
     FAKE,
@@ -41,8 +28,9 @@ from .ingresses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.handle import Grpclb
 
 
@@ -296,211 +284,6 @@ def test_an_unknown_class_is_named(installed: Callable[..., Grpclb]) -> None:
         "controller takes the Ingress up; set it (--grpclb-ingress-class) to one of the "
         "IngressClasses of k8s.io/ingress-nginx: nginx"
     ]
-
-
-# --- what a port-forward tells of a pod is no reason to fail
-
-
-class Forwarding:
-    """A cluster whose port-forwards end without a word, as to a service on its pod's address."""
-
-    ingress_workers = None
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error, self.asked = error, 0
-
-    @contextlib.contextmanager
-    def reach(self, *_which: object) -> Iterator[str]:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-
-            def hang_up() -> None:
-                with contextlib.suppress(OSError):
-                    while True:
-                        listener.accept()[0].close()
-
-            thread = threading.Thread(target=hang_up)
-            thread.start()
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-FORBIDDEN = ApiError("GET", "/api/v1/namespaces/n/pods/p/portforward", status=403)
-
-
-@pytest.mark.parametrize("error", [None, FORBIDDEN])
-def test_a_service_that_answers_needs_no_port_forward(
-    installed: Callable[..., Grpclb], error: Exception | None
-) -> None:
-    cluster: Any = Forwarding(error)
-    replace(installed(replicas=1).ingress, cluster=cluster).check()
-    assert cluster.asked == 0
-
-
-def test_what_a_port_forward_tells_explains_calls_that_fail(
-    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
-) -> None:
-    grpclb = installed(replicas=1)
-    ports = [{"name": "grpc", "port": 50051, "protocol": "TCP", "targetPort": 50099}]
-    patch(api, SERVICES, namespace, {"spec": {"ports": ports}})
-    wait_until(lambda: not any(grpclb.ingress.answer().answered for _ in range(10)))
-    forwarding: Any = Forwarding()
-    forbidden: Any = Forwarding(FORBIDDEN)
-    with pytest.raises(PreflightError) as caught:
-        replace(grpclb.ingress, cluster=forwarding).check()
-    assert caught.value.mismatches == (
-        f"Service 'grpclb-ingress' has targetPort 50099, where pod {pod_of(grpclb)!r} does not "
-        "answer a port-forward (container ports: grpc:50051): nothing listens there, or only on "
-        "the pod's own address; if it is nothing, change targetPort",
-    )
-    # Who may not forward is told nothing of the pod; the run shows what comes of calls.
-    replace(grpclb.ingress, cluster=forbidden).check()
-
-
-# --- Secrets are others' affairs
-
-
-@pytest.fixture
-def asked(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The requests for Secrets that are sent from here on; that of all namespaces is refused."""
-    sent, request = [], api.request
-
-    def watched(verb: str, path: str, **more: Any) -> Any:
-        if path.rpartition("/")[2] == "secrets" or "/secrets/" in path:
-            sent.append(f"{verb} {path} {more.get('query') or ''}".strip())
-        if path == "/api/v1/secrets":
-            raise ApiError(verb, path, status=403, message="only in namespaces")
-        return request(verb, path, **more)
-
-    monkeypatch.setattr(api, "request", watched)
-    return sent
-
-
-def test_only_the_secret_that_is_named_is_read(
-    installed: Callable[..., Grpclb], namespace: str, asked: list[str]
-) -> None:
-    grpclb = installed(replicas=1)
-    asked.clear()
-    grpclb.ingress.check()
-    assert asked == [f"GET /api/v1/namespaces/{namespace}/secrets/grpclb-ingress-tls"]
-
-
-def test_other_namespaces_are_looked_into_once_where_it_is_missing(
-    installed: Callable[..., Grpclb], namespace: str, asked: list[str]
-) -> None:
-    grpclb = installed(replicas=1, certificate="missing")
-    for _ in range(3):
-        assert grpclb.ingress.mismatches() == [
-            f"there is no Secret 'grpclb-ingress-tls' in namespace {namespace!r}: "
-            "spec.tls.secretName must name one in the Ingress's own namespace"
-        ]
-    everywhere = [each for each in asked if each.startswith("GET /api/v1/secrets")]
-    assert everywhere == [
-        "GET /api/v1/secrets {'fieldSelector': 'metadata.name=grpclb-ingress-tls'}"
-    ]
-
-
-def test_without_nginx_the_way_to_it_is_said(
-    installed: Callable[..., Grpclb], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pytest_grpclb.clusters.embedded.ingress.binary.find_nginx", lambda: None)
-    with pytest.raises(ClusterUnavailableError) as caught:
-        installed(replicas=1)
-    assert str(caught.value) == (
-        "cluster provider 'embedded' cannot be used here: an ingress needs nginx, which is not "
-        "here; install it with: pip install 'pytest-grpclb[ingress]'"
-    )
-
-
-def test_what_nginx_does_not_take_is_shown_in_its_own_words_and_others_go_on(
-    installed: Callable[..., Grpclb], api: KubeApi, namespace: str
-) -> None:
-    """A key of 1024 bits is below OpenSSL's security level; nginx refuses the whole file."""
-    grpclb = installed(replicas=1)
-    weak, strong = (f"{each}.{namespace}.example.com" for each in ("weak", "strong"))
-    api.apply([tls_secret("weak", weak_keypair(weak)), with_tls("weak", weak)], namespace=namespace)
-    wait_until(lambda: failures_of(api, namespace, "weak") != [])
-    [failed] = failures_of(api, namespace, "weak")
-    assert re.fullmatch(
-        r"this Ingress is left out: nginx does not take its configuration \(exit code 1\):\n"
-        r"\[emerg\]: SSL_CTX_use_certificate\(\".*/keypairs/.*_weak\.pem\"\) failed "
-        r".*ee key too small\)\n"
-        r"nginx: configuration file .*/nginx\.conf\.new test failed",
-        failed,
-    )
-    # One that comes after it is taken up, and those before it stay.
-    keypair = Authority().issue(strong)
-    api.apply([tls_secret("strong", keypair), with_tls("strong", strong)], namespace=namespace)
-    wait_until(lambda: presented_at(grpclb, strong) == keypair.leaf_der)
-    assert failures_of(api, namespace, "strong") == []
-    assert failures_of(api, namespace, "grpclb-ingress") == []
-    assert_no_failed_calls(grpclb.drive(calls=10))
-    # And it itself, once nothing is wrong with it any more.
-    keypair = Authority().issue(weak)
-    api.apply([tls_secret("weak", keypair)], namespace=namespace)
-    wait_until(lambda: presented_at(grpclb, weak) == keypair.leaf_der)
-    # What was taken up is left out again where it goes wrong.
-    api.apply([tls_secret("weak", weak_keypair(weak))], namespace=namespace)
-    wait_until(lambda: failures_of(api, namespace, "weak") == [failed, failed])
-    wait_until(lambda: api.get(INGRESSES, namespace, "weak")["status"] == {"loadBalancer": {}})
-    assert_no_failed_calls(grpclb.drive(calls=10))
-
-
-def with_tls(name: str, host: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": {"name": name},
-        "spec": {
-            "ingressClassName": "nginx",
-            "tls": [{"hosts": [host], "secretName": name}],
-            "rules": [{"host": host}],
-        },
-    }
-
-
-def failures_of(api: KubeApi, namespace: str, ingress: str) -> list[str]:
-    """Return what is said of one Ingress, as often as it is."""
-    return [
-        event["message"]
-        for event in api.list(EVENTS, namespace)
-        if event["reason"] == "NginxFailed" and event["involvedObject"]["name"] == ingress
-        for _ in range(event["count"])
-    ]
-
-
-def presented_at(grpclb: Grpclb, host: str) -> bytes:
-    address, authority = grpclb.ingress.address, grpclb.ingress.authority_pem
-    return probes.handshake(address, host=host, authority_pem=authority).leaf_der
-
-
-def weak_keypair(host: str) -> Keypair:
-    """Return a certificate and key such as no authority issues any more."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return Keypair(
-        chain_pem=certificate.public_bytes(serialization.Encoding.PEM),
-        key_pem=key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
 
 
 def lead_to(api: KubeApi, namespace: str, service: dict[str, Any]) -> None:
