@@ -22,7 +22,7 @@ from pytest_grpclb.programs.attribution import Attributor, last_of, ways_of
 from pytest_grpclb.programs.columns import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_grpclb.freezing import Freezer
     from pytest_grpclb.model import Backend, CallTemplate, Traffic
@@ -261,8 +261,8 @@ class _BlockingCalls:
     """Starts calls one after the other, so that it shows which subchannel each of them takes.
 
     gRPC for Python does not tell the peer of a blocking call once it has ended; channelz counts the
-    calls that each subchannel has begun, and the count rises before the call's start returns. A
-    call that gRPC itself sends again elsewhere (transparent retry) is counted for the first.
+    calls that each subchannel has begun, and the count rises before the call's start returns. One
+    that gRPC itself sends again elsewhere (transparent retry) is begun twice, and succeeds once.
     """
 
     def __init__(self, opened: channels.Opened, recording: Recording) -> None:
@@ -278,7 +278,7 @@ class _BlockingCalls:
         recording = self._recording
         with self._starting:
             sequence, sent_s = next(recording.numbers), time.monotonic()
-            before = channels.calls_started(self._id)
+            before = channels.accounts(self._id)
             future = send()
             picked = self._picked(before, future)
         with recording.changed:
@@ -295,20 +295,24 @@ class _BlockingCalls:
         future.add_done_callback(ended)
         return future
 
-    def _picked(self, before: channels.Started, future: Any) -> str | None:
+    def _picked(self, before: Mapping[int, channels.Account], future: Any) -> str | None:
         if self._id is None or not self._peer:
             return None
         waiting = threading.Event()
         while True:
             ended = future.done()
-            now = channels.calls_started(self._id)
-            rose = [
-                address
-                for subchannel, (address, calls) in now.items()
-                if calls > before.get(subchannel, (address, 0))[1]
-            ]
-            if rose or ended:
-                return rose[0] if len(rose) == 1 else None
+            now = channels.accounts(self._id)
+            began = _risen(before, now, "started")
+            if len(began) == 1:
+                return now[began[0]].address
+            if ended:
+                succeeded = _risen(before, now, "succeeded")
+                # Or it has gone with its subchannel, which a list of other addresses has ended.
+                gone = [] if began else [number for number in before if number not in now]
+                [answered] = (
+                    succeeded if len(succeeded) == 1 else gone if len(gone) == 1 else [None]
+                )
+                return None if answered is None else (now.get(answered) or before[answered]).address
             waiting.wait(_PICK_LOOK_S)
 
     def _named(self, future: Any, picked: str | None, *, answered: bool) -> str | None:
@@ -337,6 +341,17 @@ class _BlockingCalls:
             told = tuple(f"{text}: {why}" for text, why in tried.items())
             self._recording.attributed = ("", told)
         return None
+
+
+def _risen(
+    before: Mapping[int, channels.Account], now: Mapping[int, channels.Account], count: str
+) -> list[int]:
+    """Return the subchannels whose *count* has risen; new ones began with none."""
+    return [
+        number
+        for number, account in now.items()
+        if getattr(account, count) > (getattr(before[number], count) if number in before else 0)
+    ]
 
 
 def _read(reply: Any, path: str) -> str | None:

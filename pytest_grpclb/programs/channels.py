@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -19,7 +18,7 @@ from pytest_grpclb._pb import driver_pb2
 from pytest_grpclb.programs.serving import LISTEN_IP
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 CLUSTER_DNS = "GRPCLB_CLUSTER_DNS"
 """The cluster's DNS server, "ip:port": what /etc/resolv.conf is to a pod of a real cluster."""
@@ -80,12 +79,12 @@ def led(target: str, *, dns: str, own: str) -> str:
     return target
 
 
-def _options(plan: driver_pb2.Plan) -> list[tuple[str, int | str]]:
+def _options(plan: driver_pb2.Plan, *, traced: bool = True) -> list[tuple[str, int | str]]:
     options: dict[str, int | str] = {
         # http_proxy would capture even loopback and pod addresses.
         "grpc.enable_http_proxy": 0,
         "grpc.enable_channelz": 1,
-        "grpc.max_channel_trace_event_memory_per_node": _TRACE_BYTES,
+        "grpc.max_channel_trace_event_memory_per_node": _TRACE_BYTES if traced else 0,
         # gRPC shares subchannels among channels with equal arguments: not among runs.
         "grpclb.run": next(_runs),
     }
@@ -100,13 +99,15 @@ def _options(plan: driver_pb2.Plan) -> list[tuple[str, int | str]]:
 
 def open_blocking(plan: driver_pb2.Plan) -> Opened:
     """Open a channel for blocking calls to the plan's target, which is taken as it is."""
-    return _numbered(lambda: _made(grpc, plan, plan.target, _options(plan)))
+    return _numbered(lambda: _made(grpc, plan, plan.target, _options(plan, traced=False)))
 
 
 def open_asyncio(plan: driver_pb2.Plan, *, interceptors: Sequence[Any]) -> Opened:
     """Open a channel for asyncio calls to the plan's target, which is taken as it is."""
     return _numbered(
-        lambda: _made(grpc.aio, plan, plan.target, _options(plan), interceptors=interceptors)
+        lambda: _made(
+            grpc.aio, plan, plan.target, _options(plan, traced=False), interceptors=interceptors
+        )
     )
 
 
@@ -118,16 +119,38 @@ def connected(opened: Opened) -> bool:
     return bool(states) and set(states) == {"READY"}
 
 
-Started = Mapping[int, tuple[str, int]]
-"""By number of a subchannel: the other end's address, and the calls that it was ever given."""
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The calls that one subchannel was ever given."""
+
+    address: str
+    """The other end's."""
+    started: int
+    succeeded: int
+    """Ended with OK."""
 
 
-def calls_started(channelz_id: int | None) -> Started:
-    """Return how many calls each subchannel of a channel was given so far."""
+def accounts(channelz_id: int | None) -> dict[int, Account]:
+    """Return the accounts of a channel's subchannels, by number, as of now."""
     if channelz_id is None:
         return {}
-    message = _channel(0, channelz_id)
-    return {each.id: (each.address, each.calls_started) for each in message.subchannels}
+    found = {}
+    channel = json.loads(cygrpc.channelz_get_channel(channelz_id))["channel"]
+    for reference in channel.get("subchannelRef", []):
+        number = int(reference["subchannelId"])
+        # It may have gone since the channel's own accounts were taken.
+        with contextlib.suppress(ValueError):
+            data = json.loads(cygrpc.channelz_get_subchannel(number))["subchannel"]["data"]
+            found[number] = Account(
+                address=_address(data),
+                started=int(data.get("callsStarted", 0)),
+                succeeded=int(data.get("callsSucceeded", 0)),
+            )
+    return found
+
+
+def _address(data: Mapping[str, str]) -> str:
+    return unquote(data["target"].removeprefix("ipv4:").removeprefix("ipv6:"))
 
 
 def _open(plan: driver_pb2.Plan, options: list[tuple[str, int | str]]) -> Opened:
@@ -211,7 +234,7 @@ def _subchannel(channelz_id: int) -> driver_pb2.Subchannel:
     data = subchannel["data"]
     return driver_pb2.Subchannel(
         id=channelz_id,
-        address=unquote(data["target"].removeprefix("ipv4:").removeprefix("ipv6:")),
+        address=_address(data),
         state=_state(data),
         calls_started=int(data.get("callsStarted", 0)),
         connections=sum(
