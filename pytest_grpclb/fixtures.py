@@ -118,6 +118,7 @@ def grpclb_cluster(
         except ClusterUnavailableError as error:
             if options.require:
                 raise
+            config.stash[NOTES].append(f"tests were skipped: {error}")
             pytest.skip(f"{error}; with --grpclb-require this is a failure")
         # The slow imports of this process, while the cluster starts in another.
         import kubernetes  # noqa: F401
@@ -302,5 +303,6 @@ def grpclb(
         except ClusterUnavailableError as error:
             if request.config.stash[OPTIONS].require:
                 raise
+            request.config.stash[NOTES].append(f"tests were skipped: {error}")
             pytest.skip(f"{error}; with --grpclb-require this is a failure")
         yield installed

@@ -6,7 +6,7 @@ import functools
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pytest_grpclb.clusters.artifacts import artifacts_folder
 from pytest_grpclb.launching import given
@@ -90,41 +90,41 @@ class Grpclb:
         """
         self._deployment.scale(replicas)
 
-    def kill(self, pod: str | None = None) -> Backend:
+    def kill(self, pod: str | Backend | None = None) -> Backend:
         """Kill one pod without grace and wait until its replacement is ready.
 
-        :param pod: its name; the one ready for longest if not given
+        :param pod: the pod, or its name; the one ready for longest if not given
         :return: the pod that was killed
         :raises ValueError: if no ready pod has that name
         :raises NotReadyError: if no replacement is ready within ``--grpclb-ready-timeout``
         """
-        return self._deployment.kill(pod)
+        return self._deployment.kill(_name(pod))
 
-    def make_unready(self, pod: str | None = None) -> Backend:
+    def make_unready(self, pod: str | Backend | None = None) -> Backend:
         """Make one pod unready, though it goes on serving who still calls it, and wait for that.
 
         It stays so until `make_ready`; `scale`, `kill` and `restart` do not wait for it. The test
         needs the marker ``grpclb(readiness_gate=True)``.
 
-        :param pod: its name; the one ready for longest if not given
+        :param pod: the pod, or its name; the one ready for longest if not given
         :return: the pod
         :raises ValueError: if no ready pod has that name, or the pods have no readiness gate
         :raises NotReadyError: if it stays ready for ``--grpclb-ready-timeout``
         """
-        return self._deployment.make_unready(pod)
+        return self._deployment.make_unready(_name(pod))
 
     def unready(self) -> tuple[str, ...]:
         """Return the names of the pods that were made unready."""
         return tuple(self._deployment.unready())
 
-    def make_ready(self, pod: str) -> None:
+    def make_ready(self, pod: str | Backend) -> None:
         """Let a pod be ready again that was made unready, and wait until it is.
 
-        :param pod: its name
+        :param pod: the pod, or its name
         :raises ValueError: if no pod of that name was made unready
         :raises NotReadyError: if it stays unready for ``--grpclb-ready-timeout``
         """
-        self._deployment.make_ready(pod)
+        self._deployment.make_ready(_name(pod))
 
     def restart(self, *, until_ended: bool = False) -> None:
         """Replace every backend by a rolling update and wait for it.
@@ -163,12 +163,12 @@ class Grpclb:
                 f"{self.strategy.name} has no component {name!r}; its components: {known}"
             ) from None
 
-    def logs(self, pod: str, *, lines: int = 50) -> str:
+    def logs(self, pod: str | Backend, *, lines: int = 50) -> str:
         """Return the last *lines* that a pod has written.
 
         :raises ApiError: if there is no such pod
         """
-        return self._deployment.logs(pod, lines=lines)
+        return self._deployment.logs(_name(pod), lines=lines)
 
     def save_artifacts(self, directory: Path, test: str, report: str) -> Path:
         """Write what explains a failed test below *directory*; return the folder made for it.
@@ -366,3 +366,7 @@ class Grpclb:
         from pytest_grpclb.calls import changed
 
         return changed(self.call, changes)
+
+
+def _name(pod: str | Backend | None) -> Any:
+    return getattr(pod, "name", pod)

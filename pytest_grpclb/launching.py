@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pytest_grpclb.errors import DriverError
-from pytest_grpclb.model import CallTemplate, Mechanism
+from pytest_grpclb.model import CallKind, CallTemplate, Mechanism
 from pytest_grpclb.running import SkewWatch
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Launcher:
             run.cancel()
             raise DriverError(
                 f"no call to {plan.target.address} was answered during warm-up; the last one "
-                f"failed with {run.warm_up_error}; {_next_step(run.warm_up_error)}\n"
+                f"failed with {run.warm_up_error}; {_next_step(run.warm_up_error, plan.call)}\n"
                 f"{self._deployment.describe()}"
             )
         return run
@@ -180,7 +180,7 @@ class Launcher:
         )
 
 
-def _next_step(error: str) -> str:
+def _next_step(error: str, call: CallTemplate) -> str:
     """Return what to set where all calls end as the last one of a warm-up did.
 
     :source: c-ares, ``ares_strerror``, ARES_ENOTFOUND; Kubernetes documentation, "Customizing DNS
@@ -193,6 +193,11 @@ def _next_step(error: str) -> str:
             "says"
         )
     status = error.partition(":")[0]
+    if status not in _NOT_REACHED and call.kind is not CallKind.UNARY:
+        return (
+            f"{call.method} was opened, and its service refuses that: say what to open by the "
+            "fixture grpclb_stream, as CallTemplate(method=..., request=..., kind=...)"
+        )
     if status not in _NOT_REACHED:
         return (
             "correct --grpclb-method, --grpclb-request or --grpclb-metadata, or, if it is an "

@@ -127,7 +127,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         try:
             apply_marker(metafunc.config.stash[OPTIONS].settings, marker.args, marker.kwargs)
         except OptionError as error:
-            raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from error
+            raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
     if "grpclb_strategy" not in metafunc.fixturenames:
         return
     chosen = metafunc.config.stash[_SELECTED]
@@ -216,7 +216,7 @@ def _add(what: str, known: dict[str, Any], name: str, value: Any) -> None:
 def _allows(metafunc: pytest.Metafunc, strategy: str) -> bool:
     """Apply the markers grpclb_only and grpclb_skip, which may name aliases.
 
-    :raises pytest.UsageError: if a marker names a strategy that does not exist
+    :raises pytest.Collector.CollectError: if a marker names a strategy that does not exist
     """
     from pytest_grpclb.strategies import find
 
@@ -226,10 +226,10 @@ def _allows(metafunc: pytest.Metafunc, strategy: str) -> bool:
         try:
             return {find(name, strategies).name for name in marker.args}
         except OptionError as error:
-            raise pytest.UsageError(
+            raise pytest.Collector.CollectError(
                 f"{metafunc.definition.nodeid}: marker {marker.name}: no strategy is called "
                 f"{error.value!r}; expected {error.expected.removesuffix(', all')}"
-            ) from error
+            ) from None
 
     only = [names(marker) for marker in metafunc.definition.iter_markers("grpclb_only")]
     skip = [names(marker) for marker in metafunc.definition.iter_markers("grpclb_skip")]

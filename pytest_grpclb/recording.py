@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelMaker"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _PICK_LOOK_S = 0.001
 """Between two looks at a channel that has no connection yet, for what its call will take."""
 _CONNECT_S = 5.0

@@ -28,6 +28,7 @@ class CallTemplate:
     """One call: a method name and request bytes."""
 
     method: str
+    """package.Service/Method, with or without a slash before it."""
     request: bytes = b""
     timeout_s: float = 10.0
     metadata: tuple[tuple[str, str], ...] = ()
@@ -51,6 +52,10 @@ class CallTemplate:
     """Numbers of the fields that lead to the one of the reply that names the pod; empty: none."""
     backend_field_name: str = ""
     """The same for people: "pod.uid"."""
+
+    def __post_init__(self) -> None:
+        """Have the method's name begin with a slash, as on the wire."""
+        object.__setattr__(self, "method", f"/{self.method.removeprefix('/')}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

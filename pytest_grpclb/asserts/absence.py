@@ -15,14 +15,16 @@ from pytest_grpclb.statistics import answers, calls_proving_absence, plural
 
 if TYPE_CHECKING:
     from pytest_grpclb.asserts.live import LiveTraffic
-    from pytest_grpclb.model import Traffic
+    from pytest_grpclb.model import Backend, Traffic
     from pytest_grpclb.statistics import Answer
 
 __all__ = ["assert_no_calls_to"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 def assert_no_calls_to(
-    source: Traffic | LiveTraffic, backend: str, *, after_s: float = 0.0
+    source: Traffic | LiveTraffic, backend: str | Backend, *, after_s: float = 0.0
 ) -> None:
     """Check that a backend gets no calls any more, by enough calls that all went elsewhere.
 

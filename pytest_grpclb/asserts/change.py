@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "rebalance_deadline_s"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 def rebalance_deadline_s(timers: Timers, *, slack_s: float) -> float:
     """Return the seconds from a change of the endpoints until clients must have followed it.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_no_failed_calls", "describe_failed_calls", "excused_failures", "kill_window_of"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 UNAVAILABLE = 14
 """gRPC status of a call whose connection broke, and of one that a proxy could not have answered: it
@@ -34,6 +36,9 @@ _RESET = "RST_STREAM"
 """What gRPC core says of such a stream; an INTERNAL that a service raises itself says its own."""
 
 
+CANCELLED = 1
+_TOLD_S = 1.0
+"""Between the end of a pod's endpoint and calls that fail for it, either way."""
 _KILL_S = 1.0
 """A killed pod's host still answers, so that clients notice the broken connection at once."""
 
@@ -60,7 +65,36 @@ def describe_failed_calls(traffic: Traffic, *, excused: Collection[int] = ()) ->
     beyond = f", beside {len(excused)} that are excused" if excused else ""
     return (
         f"{traffic.strategy}: {failed} of {len(traffic.calls)} calls failed{beyond}\n"
-        f"{failed_calls(traffic, without=excused)}"
+        f"{failed_calls(traffic, without=excused)}{_stopping_advice(traffic, without=excused)}"
+    )
+
+
+def _stopping_advice(traffic: Traffic, *, without: Collection[int]) -> str:
+    """Return what to do where calls failed just after pods were told to end; else nothing.
+
+    :source: Kubernetes documentation, "Pod Lifecycle", termination: endpoints and clients learn of
+        it while the pod shuts down
+    """
+    events = traffic.events
+    killed = {event.backend for event in events if event.kind is EventKind.KILL}
+    told_s = [
+        event.at_s
+        for event in events
+        if event.kind is EventKind.ENDPOINT_REMOVED and event.backend not in killed
+    ]
+    calls = traffic.calls
+    rows = zip(calls.sequence, calls.done_s, calls.status, strict=True)
+    if not any(
+        status in {CANCELLED, UNAVAILABLE}
+        and number not in without
+        and any(-_TOLD_S <= done_s - at_s <= _TOLD_S for at_s in told_s)
+        for number, done_s, status in rows
+    ):
+        return ""
+    return (
+        "\nlikely cause: the server refuses or cancels calls that arrive while it stops; let it "
+        "serve on for a second or two after SIGTERM, until clients have heard of it (preStop, or "
+        "a pause before its graceful stop)"
     )
 
 

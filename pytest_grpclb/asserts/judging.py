@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Judge"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:

@@ -8,6 +8,8 @@ from pytest_grpclb.model import Traffic
 
 __all__ = ["LiveTraffic", "finished"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 
 class LiveTraffic(Protocol):
     """Calls that are being sent, or were."""

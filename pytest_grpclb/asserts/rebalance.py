@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_rebalanced"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 SLACK_S = 1.0
 """What a busy CI machine may add to the timers: scheduling, and the report of what happened."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_grpclb.asserts.failures import describe_failed_calls
 from pytest_grpclb.asserts.live import finished
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import EventKind, Mechanism, Outcome
+from pytest_grpclb.model import Backend, EventKind, Mechanism, Outcome
 from pytest_grpclb.report import format_failure, format_verdict_line, name_advice, timeline
 from pytest_grpclb.statistics import (
     channel_paths,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from pytest_grpclb.asserts.live import LiveTraffic
-    from pytest_grpclb.model import Backend, Traffic, Verdict
+    from pytest_grpclb.model import Traffic, Verdict
 
 __all__ = [
     "AGE_JITTER",
@@ -38,6 +38,8 @@ __all__ = [
     "find_backend",
     "require_known",
 ]
+
+__tracebackhide__ = True  # what an error says is for people; these frames are not
 
 # A server closes its connections within 10 % of the age that it was given.
 # Source: gRFC A9, "Server-side Connection Management".
@@ -57,10 +59,11 @@ def assert_even_spread(source: Traffic | LiveTraffic) -> Verdict:
     traffic = finished(source)
     standing = _standing(traffic)
     if len(standing) < 2:
-        raise ValueError(
-            f"traffic: {len(standing)} of its {len(traffic.backends)} backends was ready from "
-            "beginning to end; a spread is over at least 2, so raise the replicas"
-        )
+        pods = len(traffic.backends)
+        there = f"there {'was' if pods == 1 else 'were'} {plural(pods, 'pod')}"
+        if pods >= 2:
+            there = f"{len(standing)} of its {pods} pods was ready from beginning to end"
+        raise ValueError(f"traffic: {there}; a spread is over at least 2, so raise the replicas")
     counts = traffic.counts()
     passing = {backend.uid for backend in traffic.backends} - {each.uid for each in standing}
     # Failed calls and calls under way took picks that no count shows: no exact bound then.
@@ -117,7 +120,7 @@ def assert_weighted_spread(source: Traffic | LiveTraffic, weights: Mapping[str, 
 
 
 def assert_share(
-    source: Traffic | LiveTraffic, backend: str | Iterable[str], fraction: float
+    source: Traffic | LiveTraffic, backend: str | Backend | Iterable[str | Backend], fraction: float
 ) -> Verdict:
     """Check that one backend, or a group of them such as a canary's, got *fraction* of all calls.
 
@@ -133,7 +136,7 @@ def assert_share(
     traffic = finished(source)
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction: {fraction!r} is not between 0 and 1")
-    keys = [backend] if isinstance(backend, str) else list(backend)
+    keys = [backend] if isinstance(backend, str | Backend) else list(backend)
     if not keys:
         raise ValueError("backend: none was given; name at least one pod")
     group = {find_backend(traffic, key).uid for key in keys}
@@ -307,11 +310,12 @@ def _standing(traffic: Traffic) -> list[Backend]:
     ]
 
 
-def find_backend(traffic: Traffic, key: str) -> Backend:
-    """Return the backend whose name or UID is *key*.
+def find_backend(traffic: Traffic, key: str | Backend) -> Backend:
+    """Return the backend whose name or UID is *key*, or which it is.
 
     :raises ValueError: if there is none
     """
+    key = key.uid if isinstance(key, Backend) else key
     for backend in traffic.backends:
         if key in {backend.uid, backend.name}:
             return backend

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_even_streams", "assert_streams_stay"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 PAUSE_S = 0.1
 """Between two looks at live streams: a look takes time in proportion to the streams so far."""
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverClient"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _EXCHANGE = "/grpclb.driver.v1.Driver/Exchange"
 _CONNECT_S = 15.0
 """The driver's pod is ready before it is dialled; what is left is a port-forward's set-up."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverRun", "is_lost"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _RUN = "/grpclb.driver.v1.Driver/Run"
 _RESPONSES = "grpclb-responses"
 _FINISH_S = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import shlex
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _METHOD = re.compile(r"/?[A-Za-z_][\w.]*/[A-Za-z_]\w*")
 _KEY = re.compile(r"[0-9a-z_.-]+")
+_PLACEHOLDERS = ("ip", "port", "root")
 _MEANT = {
     "{ip}": re.compile(r"(?<![${])\{(addr|address|host|hostname|listen|ip|pod_?ip)\}", re.I),
     "{port}": re.compile(r"(?<![${])\{(port|pod_?port|grpc_?port)\}", re.I),
@@ -52,6 +54,15 @@ def command_words(name: str, text: str) -> tuple[str, ...]:
                 text,
                 expected=f"{{ip}} and {{port}} where its pod's address and port are to be, and no "
                 f"{found[0]} (a command that has it in its own syntax can stand in a script)",
+            )
+    for word in re.findall(r"(?<![${])\{([a-z_]+)\}", text):
+        near = difflib.get_close_matches(word, _PLACEHOLDERS, n=1, cutoff=0.7)
+        if near and word not in _PLACEHOLDERS:
+            raise OptionError(
+                name,
+                text,
+                expected=f"{{{near[0]}}}, and no {{{word}}} (a command that has it in its own "
+                "syntax can stand in a script)",
             )
     return words
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.model import UPSTREAM_HEADER, Mechanism, Outcome
+from pytest_grpclb.model import UPSTREAM_HEADER, EventKind, Mechanism, Outcome
 from pytest_grpclb.report.tables import describe_slow, opened_connections, pod_name
 from pytest_grpclb.statistics import count_unnamed, latencies, plural, slow_backends
+from pytest_grpclb.strategies.clusterip import ClusterIp
 from pytest_grpclb.strategies.ingress_nginx import IngressNginx
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose", "name_advice"]
 
+_AGES = 1.5
+"""A connection ends at 1.1 times its age at the latest, and the client's report comes later."""
 _INGRESS = IngressNginx().name
+_CLUSTER_IP = ClusterIp().name
 
 
 def diagnose(traffic: Traffic, verdict: Verdict) -> str:
@@ -46,6 +50,16 @@ def name_advice(traffic: Traffic) -> str:
     return (
         f"{tried}{_controller_advice(traffic)}let the service send its pod's UID in a response "
         "header (--grpclb-backend-key) or a field of its reply (--grpclb-backend-field)"
+        f"{_baseline_advice(traffic)}"
+    )
+
+
+def _baseline_advice(traffic: Traffic) -> str:
+    if traffic.strategy != _CLUSTER_IP:
+        return ""
+    return (
+        f"; {_CLUSTER_IP} is the baseline, where calls are not spread anyway: leave it out with "
+        f'@pytest.mark.grpclb_skip("{_CLUSTER_IP}")'
     )
 
 
@@ -156,12 +170,33 @@ def _pick_first(traffic: Traffic, verdict: Verdict) -> str:
     )
 
 
-def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
-    newcomers = [
+def _age_that_ends_nothing(traffic: Traffic, verdict: Verdict) -> str:
+    timers = traffic.timers
+    if timers is None or timers.push_s is not None or not traffic.connections:
+        return ""
+    age_s = timers.connection_age_s
+    ran_s = max(traffic.calls.done_s, default=traffic.started_at_s) - traffic.started_at_s
+    if age_s is None or ran_s < _AGES * age_s or not _newcomers(traffic, verdict):
+        return ""
+    if any(event.kind is EventKind.CONNECTION_CLOSED for event in traffic.events):
+        return ""
+    return (
+        f"no connection ended in {ran_s:.1f} s, though the service was told a max connection age "
+        f"of {age_s:g} s; see whether it reads what it is told, and in that unit "
+        "(grpclb_connection_age_env says how it is told)"
+    )
+
+
+def _newcomers(traffic: Traffic, verdict: Verdict) -> list[Backend]:
+    return [
         backend
         for backend in _idle(traffic, verdict)
         if backend.ready_at_s is not None and backend.ready_at_s > traffic.started_at_s
     ]
+
+
+def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
+    newcomers = _newcomers(traffic, verdict)
     timers = traffic.timers
     if not newcomers or timers is None:
         return ""
@@ -290,6 +325,7 @@ _CAUSES: tuple[Callable[[Traffic, Verdict], str], ...] = (
     _proxy_with_one_host,
     _one_address,
     _pick_first,
+    _age_that_ends_nothing,
     _never_looked_again,
     _not_connected,
     _incomplete_warm_up,

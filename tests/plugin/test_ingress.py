@@ -118,7 +118,7 @@ def test_what_an_ingress_setting_may_be_is_said_at_collection(pytester: pytest.P
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
         [
-            "E   *UsageError: *::test_x: marker grpclb: ingress: 'end-to-end' cannot be "
+            "*.py::test_x: marker grpclb: ingress: 'end-to-end' cannot be "
             "used; expected pytest_grpclb.IngressSettings(...)"
         ]
     )

@@ -260,6 +260,43 @@ def test_a_share_is_of_somebody() -> None:
         assert_share(made_traffic("abc"), [], 0.5)
 
 
+def test_a_pod_may_be_given_as_the_backend_that_it_is() -> None:
+    first, *_, last = pods(3)
+    assert_no_calls_to(made_traffic("ab" * 20), last)
+    assert assert_share(made_traffic(shuffled(a=300, b=300)), [first], 0.5).outcome is Outcome.EVEN
+    assert assert_share(made_traffic(shuffled(a=300, b=300)), first, 0.5).outcome is Outcome.EVEN
+
+
+STOPPING = (
+    "likely cause: the server refuses or cancels calls that arrive while it stops; let it serve on "
+    "for a second or two after SIGTERM, until clients have heard of it (preStop, or a pause before "
+    "its graceful stop)"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "at_s", "killed", "advised"),
+    [
+        (1, 0.5, False, True),
+        (14, 0.95, False, True),
+        (14, 2.2, False, False),
+        (4, 0.5, False, False),
+        (14, 0.5, True, False),
+    ],
+)
+def test_calls_that_fail_as_a_pod_stops_are_told_with_what_lets_them_pass(
+    *, status: int, at_s: float, killed: bool, advised: bool
+) -> None:
+    rows = Rows()
+    rows.answer("a")
+    rows.fail(status, "CANCELLED", at_s=at_s)
+    events = [Event(at_s=0.4, kind=EventKind.ENDPOINT_REMOVED, backend="b")]
+    events += [Event(at_s=0.4, kind=EventKind.KILL, backend="b")] if killed else []
+    with pytest.raises(AssertionError) as raised:
+        assert_no_failed_calls(made_traffic(rows, events=tuple(events)))
+    assert str(raised.value).endswith(STOPPING) == advised
+
+
 # --- traffic that is still being sent
 
 

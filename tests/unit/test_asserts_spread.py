@@ -200,12 +200,15 @@ def test_allowed_failures_are_answers_of_who_gave_them() -> None:
 
 
 def test_a_spread_over_one_pod_is_no_question() -> None:
-    told = (
-        "traffic: 1 of its 1 backends was ready from beginning to end; a spread is over at least "
-        "2, so raise the replicas"
-    )
-    with pytest.raises(ValueError, match=exactly(told)):
-        assert_even_spread(made_traffic(["a"], backends=pods(1)))
+    over = "; a spread is over at least 2, so raise the replicas"
+    late = replace(pods(2)[1], ready_at_s=0.5)
+    for backends, there in (
+        (pods(1), "there was 1 pod"),
+        ((), "there were 0 pods"),
+        ((*pods(1), late), "1 of its 2 pods was ready from beginning to end"),
+    ):
+        with pytest.raises(ValueError, match=exactly(f"traffic: {there}{over}")):
+            assert_even_spread(made_traffic(["a"], backends=backends))
 
 
 def test_many_connections_are_the_unit_where_connections_are_picked() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_grpclb.model import Mechanism, Outcome, Traffic
+from pytest_grpclb.model import Event, EventKind, Mechanism, Outcome, Traffic
 from pytest_grpclb.report import diagnose
 
 from .made_traffic import TIMERS, Rows, made_traffic, pods
@@ -109,6 +109,34 @@ def test_the_diagnosis_of_a_missing_connection_age() -> None:
         "without a max connection age no connection ends, so the client never asks DNS for the "
         "1 new pod; set one on the servers (max_connection_age_s; grpclb_connection_age_env says "
         "how yours is told)"
+    )
+
+
+def test_the_diagnosis_of_an_age_that_the_service_does_not_take() -> None:
+    aged = replace(
+        with_newcomer(connection_age_s=0.3), connections=connected("10.0.0.1", "10.0.0.2")
+    )
+    assert diagnose(aged, NEWCOMER_IDLE) == (
+        "no connection ended in 0.6 s, though the service was told a max connection age of 0.3 s; "
+        "see whether it reads what it is told, and in that unit (grpclb_connection_age_env says "
+        "how it is told)"
+    )
+    closed = Event(at_s=0.3, kind=EventKind.CONNECTION_CLOSED, address="10.0.0.1:50051")
+    for other in (
+        replace(aged, events=(closed,)),
+        with_newcomer(connection_age_s=0.3),  # nobody knows of connections
+        replace(aged, timers=replace(TIMERS, connection_age_s=0.5)),  # one may end in 0.6 s
+    ):
+        assert "no connection ended" not in diagnose(other, NEWCOMER_IDLE)
+
+
+def test_the_advice_for_a_cluster_ip_is_to_leave_it_out() -> None:
+    rows = Rows()
+    rows.unnamed()
+    told = diagnose(made_traffic(rows, strategy="clusterip"), ALL_ON_ONE)
+    assert told.endswith(
+        "; clusterip is the baseline, where calls are not spread anyway: leave it out with "
+        '@pytest.mark.grpclb_skip("clusterip")'
     )
 
 

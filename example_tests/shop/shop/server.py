@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SERVICE = "shop.v1.Catalog"
+DRAIN_S = 1.0
 ITEMS = (
     ("tea-01", "Assam", 450),
     ("tea-02", "Darjeeling", 620),
@@ -94,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     server.start()
     print(f"the shop is open: {flags.listen}", flush=True)  # noqa: T201 - its log
     stopped.wait()
+    # Clients hear of a pod's end a little later than the pod: it serves them on until they have.
+    time.sleep(DRAIN_S)
     server.stop(grace=5).wait()
 
 

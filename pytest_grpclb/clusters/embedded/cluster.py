@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedCluster"]
 
+__tracebackhide__ = True  # what an error says is for people; these frames are not
+
 _NAME = "embedded"
 _NEEDED = ("grpc_channelz", "grpc_health", "grpc_reflection", "h11", "trustme")
 """What the extra ``embedded`` brings, as modules."""

@@ -50,6 +50,24 @@ def test_a_command_is_split_as_a_shell_would() -> None:
     )
 
 
+@pytest.mark.parametrize(("wrong", "meant"), [("prt", "port"), ("ports", "port"), ("rot", "root")])
+def test_a_placeholder_that_is_misspelt_is_named_with_the_one_that_is_meant(
+    wrong: str, meant: str
+) -> None:
+    command = f"shop --listen {{ip}}:{{{wrong}}}"
+    with pytest.raises(OptionError) as caught:
+        read(command=command)
+    assert str(caught.value) == (
+        f"--grpclb-command: {command!r} cannot be used; expected {{{meant}}}, and no {{{wrong}}} "
+        "(a command that has it in its own syntax can stand in a script)"
+    )
+
+
+@pytest.mark.parametrize("syntax", ["${port}", "{}", "{name}", '{"sku": 1}', "{{ip}}:{port}"])
+def test_braces_that_mean_something_else_are_the_commands_own(syntax: str) -> None:
+    assert read(command=f"shop --to='{syntax}'").command[-1] == f"--to={syntax}"
+
+
 @pytest.mark.parametrize(
     "command", ["shop {addr}:{port}", "shop {ip} {PORT}", "shop --to={pod_ip}:{port}"]
 )
