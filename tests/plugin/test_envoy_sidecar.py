@@ -45,6 +45,12 @@ def test_without_envoy_tests_are_skipped_with_the_way_to_it(pytester: pytest.Pyt
     result = pytester.runpytest_subprocess("--grpclb-strategy=envoy-sidecar", "-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines([f"*{MISSING}; with --grpclb-require this is a failure"])
+    # At the end of the run as well, where nobody asked for reasons: once for all tests.
+    pytester.makepyfile(test_more=ONE_TEST)
+    result = pytester.runpytest_subprocess("--grpclb-strategy=envoy-sidecar")
+    result.assert_outcomes(skipped=2)
+    noted = [line for line in result.outlines if line.startswith("tests were skipped: ")]
+    assert noted == [f"tests were skipped: {MISSING.replace('[[]', '[')}"]
 
 
 @pytest.mark.usefixtures("_no_envoy")
