@@ -308,13 +308,11 @@ class _BlockingCalls:
             if len(began) == 1:
                 return now[began[0]].address
             if ended:
-                succeeded = _risen(before, now, "succeeded")
-                # Or it has gone with its subchannel, which a list of other addresses has ended.
-                gone = [] if began else [number for number in before if number not in now]
-                [answered] = (
-                    succeeded if len(succeeded) == 1 else gone if len(gone) == 1 else [None]
-                )
-                return None if answered is None else (now.get(answered) or before[answered]).address
+                answered = _risen(before, now, "succeeded")
+                if not began:
+                    # It has gone with its subchannel, which a list of other addresses has ended.
+                    answered = [number for number in before if number not in now]
+                return {**before, **now}[answered[0]].address if len(answered) == 1 else None
             waiting.wait(_PICK_LOOK_S)
 
     def _named(self, future: Any, picked: str | None, *, answered: bool) -> str | None:

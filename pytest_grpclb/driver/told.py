@@ -12,7 +12,7 @@ from pytest_grpclb.client_events import changes
 from pytest_grpclb.model import UNKNOWN_BACKEND, Calls, Connection, Event, Failure, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from pytest_grpclb._pb import driver_pb2 as pb
 
@@ -277,14 +277,7 @@ def _check_columns(message: pb.Columns, *, known: int) -> None:
     names = ("sequence", "channel", "sent_s", "done_s", "backend", "status")
     _check_lengths("its columns", message, names)
     rows = zip(message.sequence, message.sent_s, message.done_s, message.backend, strict=True)
-    for sequence, sent_s, done_s, backend in rows:
-        if not done_s >= sent_s:
-            raise NonsenseError(
-                f"call {sequence} was sent at {sent_s} s and ended at {done_s} s on its clock, "
-                "which stepped back"
-            )
-        if not UNKNOWN_BACKEND <= backend < known:
-            raise NonsenseError(f"call {sequence} names backend {backend} of {known}")
+    _check_rows(rows, "call", "ended", known=known)
 
 
 def _check_opened(message: pb.Columns, *, known: int) -> None:
@@ -303,11 +296,21 @@ def _check_opened(message: pb.Columns, *, known: int) -> None:
     names = ("sequence", "channel", "sent_s", "opened_s", "backend")
     _check_lengths("its columns of opened streams", opened, names)
     rows = zip(opened.sequence, opened.sent_s, opened.opened_s, opened.backend, strict=True)
-    for sequence, sent_s, opened_s, backend in rows:
-        if not opened_s >= sent_s:
+    _check_rows(rows, "stream", "answered", known=known)
+
+
+def _check_rows(
+    rows: Iterable[tuple[int, float, float, int]], what: str, then: str, *, known: int
+) -> None:
+    """Raise unless each took time and names a backend that was told of.
+
+    :param rows: sequence number, moments of sending and of what came *then*, backend
+    """
+    for sequence, sent_s, then_s, backend in rows:
+        if not then_s >= sent_s:
             raise NonsenseError(
-                f"stream {sequence} was sent at {sent_s} s and answered at {opened_s} s on its "
-                "clock, which stepped back"
+                f"{what} {sequence} was sent at {sent_s} s and {then} at {then_s} s on its clock, "
+                "which stepped back"
             )
         if not UNKNOWN_BACKEND <= backend < known:
-            raise NonsenseError(f"stream {sequence} names backend {backend} of {known}")
+            raise NonsenseError(f"{what} {sequence} names backend {backend} of {known}")

@@ -16,7 +16,6 @@ from pytest_grpclb.clusters import ClusterRequest, ingress_controller
 from pytest_grpclb.clusters.api.kube import DEPLOYMENTS, NAMESPACES, PODS, KubeApi, Resource
 from pytest_grpclb.clusters.embedded.cluster import EmbeddedCluster
 from pytest_grpclb.clusters.ingress_controller import IMAGE, manifests
-from pytest_grpclb.clusters.kind.provider import KindProvider
 from pytest_grpclb.clusters.kubeconfig import KubeconfigCluster
 from pytest_grpclb.errors import ApiError, ClusterStartError, ClusterUnavailableError
 from pytest_grpclb.model import Service
@@ -27,6 +26,8 @@ from .stand_ins import StandIns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pytest_grpclb.clusters.kind.provider import KindProvider
 
 CLASSES = Resource("networking.k8s.io/v1", "ingressclasses", namespaced=False)
 STAND_IN = Path(__file__).parent / "stand_ins" / "controller.py"
@@ -88,21 +89,16 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def kind(stand_ins: StandIns, tmp_path: Path) -> Iterator[Callable[..., KindProvider]]:
-    made: list[KindProvider] = []
+def kind(provider: Callable[..., KindProvider]) -> Callable[..., KindProvider]:
+    """Make providers whose clusters run."""
 
     def make(**what: object) -> KindProvider:
-        folder = tmp_path / f"worker{len(made)}"
-        folder.mkdir()
-        asked = replace(ClusterRequest(directory=folder, run="abc123"), **what)  # type: ignore[arg-type]
-        made.append(KindProvider(asked))
-        made[-1].start()
-        made[-1].wait()
-        return made[-1]
+        made = provider(**what)
+        made.start()
+        made.wait()
+        return made
 
-    yield make
-    for each in made:
-        each.close()
+    return make
 
 
 def ingress_class(api: KubeApi, name: str, controller: str) -> None:

@@ -29,7 +29,7 @@ _LEAST = (0, 27, 0)
 """What loads images into nodes with containerd 2; older ones create the cluster, and fail then with
 "failed to detect containerd snapshotter".
 
-:source: kind, release v0.27.0; kubernetes-sigs/kind, issue 3853
+:source: kind, release notes of v0.27.0
 """
 _DOWNLOAD_S = 60.0
 _ANSWER_S = 20.0
