@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb._pb import driver_pb2
 
-_BROKEN = (grpc.RpcError, asyncio.InvalidStateError)
+_BROKEN = (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError)
 """Raised by reads and writes of a stream that has ended; its status says why."""
 
 
@@ -193,7 +193,7 @@ class _Stream:
         stream = self._plan.stream
         with contextlib.suppress(*_BROKEN):
             while not self._closing.is_set():
-                await self._call.write(self._plan.request)
+                await self._send(self._plan.request)
                 self._sent += 1
                 if self._sent == stream.messages:
                     self._enough.set()
@@ -202,6 +202,14 @@ class _Stream:
                     return
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), stream.interval_s)
+
+    async def _send(self, message: bytes) -> None:
+        """Write *message*, and leave the stream's status to the server if that has ended it.
+
+        The call's own ``write`` puts INTERNAL in its place (https://github.com/grpc/grpc/issues/36066).
+        """
+        await self._call.wait_for_connection()
+        await self._call._cython_call.send_serialized_message(message)
 
     async def _read(self) -> None:
         stream = self._plan.stream

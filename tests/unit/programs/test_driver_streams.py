@@ -206,6 +206,24 @@ class TestServersThatMisbehave:
         assert list(run.rows.status) == [0]
         assert run.counts == {"late": 1}
 
+    def test_one_that_ends_streams_while_the_client_goes_on_sending(
+        self, start_run: Callable[..., Run]
+    ) -> None:
+        def behave(_requests: Any, context: Any) -> Iterator[bytes]:
+            context.set_trailing_metadata((("grpclb-backend", "x"),))
+            yield from [b"reply"] * 5
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "five are enough")
+
+        with serving("SayHelloBidiStream", behave) as address:
+            plan = streams_for([address], 4, interval_s=0.001, messages=100, calls=50)
+            plan.ClearField("warm_up")
+            run = start_run(plan).finish()
+        assert {(failure.status, failure.details) for failure in run.rows.failures} == {
+            (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "five are enough")
+        }
+        assert set(run.rows.messages_received) == {5}
+        assert run.counts == {"x": 50}
+
     def test_a_method_that_there_is_not(
         self, greeters: list[Program], start_run: Callable[..., Run]
     ) -> None:
