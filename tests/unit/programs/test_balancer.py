@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
-import statistics
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -145,19 +143,14 @@ def test_every_client_is_told_of_every_change(balancer: Running) -> None:
             assert client.servers() == []
 
 
-def test_a_push_takes_less_than_50_ms(balancer: Running) -> None:
+def test_a_change_is_pushed_without_waiting_for_the_next(balancer: Running) -> None:
     balancer.know()
     client = balancer.client()
     assert client.servers() == []
-    took_s = []
     for revision in range(8, 28):
-        change = ("ADDED", ONE) if revision % 2 == 0 else ("DELETED", ONE)
-        sent_s = time.monotonic()
-        balancer.watched.send(*change, revision)
-        client.servers()
-        took_s.append(time.monotonic() - sent_s)
-    # The median: what the machine does besides may delay one push, but not most of them.
-    assert statistics.median(took_s) < 0.05
+        change = "ADDED" if revision % 2 == 0 else "DELETED"
+        balancer.watched.send(change, ONE, revision)
+        assert client.servers() == (["uid-1@10.0.0.1:50051"] if change == "ADDED" else [])
 
 
 def test_a_client_that_comes_before_the_servers_are_known_waits(balancer: Running) -> None:

@@ -71,10 +71,10 @@ def test_a_warm_up_that_runs_out_of_time_says_what_it_saw(
     start_backend: Callable[..., Backend], start_run: Callable[..., Run]
 ) -> None:
     backend = start_backend(named("only"))
-    warm_up = driver_pb2.WarmUp(backends=2, timeout_s=0.2)
+    warm_up = driver_pb2.WarmUp(backends=2, timeout_s=1)
     run = start_run(plan_for([backend.address], warm_up=warm_up)).finish()
     assert list(run.started.backends_seen) == [1]
-    assert 0.2 <= run.started.warm_up_s < DEADLINE_S
+    assert 1 <= run.started.warm_up_s < DEADLINE_S
     assert run.finished.calls == 30
 
 
@@ -86,7 +86,7 @@ def test_a_warm_up_in_which_calls_fail_says_how(
         raise AssertionError
 
     backend = start_backend(behave)
-    warm_up = driver_pb2.WarmUp(backends=1, timeout_s=0.2)
+    warm_up = driver_pb2.WarmUp(backends=1, timeout_s=1)
     run = start_run(plan_for([backend.address], warm_up=warm_up)).finish()
     assert run.started.warm_up_error == "FAILED_PRECONDITION: not today"
 

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_grpclb._pb import driver_pb2
 
-from .conftest import METHOD, Program, Run, addresses, call, plan_for
+from .conftest import DEADLINE_S, METHOD, Program, Run, addresses, call, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,10 +155,17 @@ def serving(method: str, behave: Callable[..., Any]) -> Iterator[str]:
 
 
 class TestServersThatMisbehave:
-    def run(self, start_run: Callable[..., Run], address: str, **stream: Any) -> Run:
+    def run(
+        self,
+        start_run: Callable[..., Run],
+        address: str,
+        *,
+        timeout_s: float = DEADLINE_S,
+        **stream: Any,
+    ) -> Run:
         plan = streams_for([address], 1, calls=1, duration_s=0.05, **stream)
         plan.ClearField("warm_up")
-        plan.call.timeout_s = 0.2
+        plan.call.timeout_s = timeout_s
         return start_run(plan).finish()
 
     def test_a_server_that_never_answers(self, start_run: Callable[..., Run]) -> None:
@@ -169,7 +176,7 @@ class TestServersThatMisbehave:
             yield from (b"" for _ in requests if False)
 
         with serving("SayHelloBidiStream", behave) as address:
-            run = self.run(start_run, address)
+            run = self.run(start_run, address, timeout_s=0.2)
         [failure] = run.rows.failures
         assert failure.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         assert failure.details == "no answer within 0.2 s"
@@ -186,11 +193,11 @@ class TestServersThatMisbehave:
                 time.sleep(0.01)  # the server's pace
 
         with serving("SayHelloBidiStream", behave) as address:
-            run = self.run(start_run, address)
+            run = self.run(start_run, address, timeout_s=1.0)
         [failure] = run.rows.failures
         assert failure.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         assert failure.details == (
-            "the server did not end the stream within 0.2 s of the client's half-close"
+            "the server did not end the stream within 1 s of the client's half-close"
         )
         assert run.counts == {"x": 1}
 
