@@ -36,6 +36,8 @@ def refusal(grpclb: Grpclb) -> list[str]:
 
 
 def pod_of(grpclb: Grpclb) -> str:
+    # Its probe may be late on a busy machine, and the pod not ready for a moment.
+    wait_until(lambda: len(grpclb.backends()) == 1)
     [name] = [backend.name for backend in grpclb.backends()]
     return name
 
