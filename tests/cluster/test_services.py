@@ -175,4 +175,6 @@ def listens(address: str) -> bool:
         socket.create_connection((address, PORT), timeout=5).close()
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:
+        pass  # it came in the moment in which the listener goes
     return True
