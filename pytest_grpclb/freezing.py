@@ -53,10 +53,10 @@ class Freezer:
         :param alone: whether nobody else of the test sent calls meanwhile
         :param more: further fields of `Traffic`
         """
-        watch, pickers = self.watch, self.picker.pickers()
+        watch, picker = self.watch, self.picker
         # Channels pick by themselves; a proxy's round goes round among all that use it.
-        in_rows = alone or pickers is None
-        rebuilds = self.picker.rebuilds(view, ended=ended_at_s is not None) if in_rows else None
+        in_rows = alone or not picker.proxied
+        rebuilds = picker.rebuilds(view, ended=ended_at_s is not None) if in_rows else None
         return Traffic(
             strategy=self.strategy.name,
             mechanism=self.strategy.mechanism,
@@ -71,7 +71,8 @@ class Freezer:
             ended_at_s=ended_at_s,
             channels=channels,
             picker_rebuilds=rebuilds,
-            pickers=pickers,
+            proxied=picker.proxied,
+            pickers=picker.pickers(),
             connections=view.connections,
             resolved=tuple(dict.fromkeys(each.address for each in view.connections)),
             events=tuple(

@@ -315,8 +315,10 @@ class Traffic:
     picker_rebuilds: int | None = None
     """Changes of the client's set of ready connections while calls were counted; None: unknown.
     Where a proxy picks: changes of its set of backends."""
+    proxied: bool = False
+    """Whether a proxy between client and pods picks backends, not the client's channels."""
     pickers: int | None = None
-    """How many workers of a proxy pick backends, each by itself; None: the client's channels do."""
+    """How many workers of the proxy pick, each by itself; None: unknown, or there is no proxy."""
     connections: tuple[Connection, ...] = ()
     resolved: tuple[str, ...] = ()
     """Addresses that the client's channels knew at the end."""

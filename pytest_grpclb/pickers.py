@@ -79,8 +79,12 @@ class Picker(Protocol):
         :raises PreflightError: if no call can get through
         """
 
+    @property
+    def proxied(self) -> bool:
+        """Whether that is a proxy between client and pods, not the client's channels."""
+
     def pickers(self) -> int | None:
-        """Return how many workers of a proxy pick, each by itself; None: the channels do."""
+        """Return how many workers of the proxy pick, each by itself; None: unknown, or no proxy."""
 
     def rebuilds(self, view: ClientView, *, ended: bool) -> int | None:
         """Return how often its set of backends has changed since `settle`; None: unknown.
@@ -95,6 +99,8 @@ class Picker(Protocol):
 
 class ClientPicks:
     """The client's own load-balancing policy picks."""
+
+    proxied = False
 
     def settle(self, backends: Callable[[], tuple[Backend, ...]]) -> None:
         """Return at once: warm-up calls wait for every backend."""
@@ -114,6 +120,8 @@ class ClientPicks:
 
 class SidecarPicks:
     """An Envoy beside the client picks."""
+
+    proxied = True
 
     def __init__(self, sidecar: Sidecar, *, port: int, dns_cache_s: float = 0.0) -> None:
         """Ask *sidecar*.
@@ -151,6 +159,8 @@ class SidecarPicks:
 
 class IngressPicks:
     """The proxy of an ingress controller picks."""
+
+    proxied = True
 
     def __init__(self, ingress: Ingress, *, identify: Callable[[str], str] = str) -> None:
         """Ask the proxy behind *ingress*.

@@ -91,7 +91,7 @@ def _picks(traffic: Traffic, later: list[Answer], *, removed: bool) -> tuple[lis
         # A connection that stood before the pod was removed had not picked without it.
         standing = 0 if removed else len({answer.channel for answer in later})
         return [made + standing], "connection"
-    if traffic.pickers is not None:
+    if traffic.proxied:
         return [len(later)], "call"
     by_channel = Counter(answer.channel for answer in later)
     return [by_channel[channel] for channel in range(traffic.channels)], "call"

@@ -148,7 +148,7 @@ def _resets(traffic: Traffic) -> Callable[[int], bool]:
     told = {
         failure.sequence: _RESET in failure.details
         for failure in traffic.failures
-        if failure.status == INTERNAL and traffic.pickers is not None
+        if failure.status == INTERNAL and traffic.proxied
     }
     others = bool(told) and all(told.values())
     return lambda sequence: told.get(sequence, others)

@@ -140,7 +140,7 @@ def _pinned_connections(traffic: Traffic, verdict: Verdict) -> str:
 
 
 def _proxy_with_one_host(traffic: Traffic, verdict: Verdict) -> str:
-    if traffic.pickers is None or not _all_on_one(verdict):
+    if not traffic.proxied or not _all_on_one(verdict):
         return ""
     return (
         f"the proxy sent every call to 1 of {verdict.backends} ready pods; compare its own list of "
@@ -225,7 +225,7 @@ def _never_looked_again(traffic: Traffic, verdict: Verdict) -> str:
 
 
 def _never_told(traffic: Traffic, newcomers: int) -> str:
-    if traffic.pickers is not None:
+    if traffic.proxied:
         return (
             f"the proxy did not take up the {plural(newcomers, 'new pod')}; compare its own "
             "list of hosts, which is among the artifacts (--grpclb-artifacts DIR), with the "
@@ -284,7 +284,7 @@ def _incomplete_warm_up(traffic: Traffic, verdict: Verdict) -> str:
 def _rebuilt_pickers(traffic: Traffic, _: Verdict) -> str:
     if traffic.mechanism is not Mechanism.ROUND_ROBIN or not traffic.picker_rebuilds:
         return ""
-    if traffic.pickers is not None:
+    if traffic.proxied:
         return (
             "the proxy's list of hosts changed, or a call was sent again, "
             f"{plural(traffic.picker_rebuilds, 'time')} while calls were counted; measure evenness "

@@ -78,7 +78,7 @@ def test_calls_that_fail_before_a_kill_or_for_another_reason_are_not_excused() -
 RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
 
 
-def killed_with_internal(*details: str, pickers: int | None) -> Traffic:
+def killed_with_internal(*details: str, proxied: bool) -> Traffic:
     """Return traffic with three calls that failed with INTERNAL around a kill, and why, in turn."""
     rows = killed((1.0, 1.0075)).snapshot()
     failed = [
@@ -93,7 +93,7 @@ def killed_with_internal(*details: str, pickers: int | None) -> Traffic:
             Failure(sequence=sequence, status=13, details=said)
             for sequence, said in zip(failed, details, strict=False)
         ),
-        pickers=pickers,
+        proxied=proxied,
         ended_at_s=2.0,
     )
 
@@ -111,12 +111,12 @@ def killed_with_internal(*details: str, pickers: int | None) -> Traffic:
 def test_behind_a_proxy_a_killed_pod_resets_streams_and_what_a_service_raises_is_its_own(
     details: tuple[str, ...], excused: int
 ) -> None:
-    traffic = killed_with_internal(*details, pickers=1)
+    traffic = killed_with_internal(*details, proxied=True)
     assert len(excused_failures(traffic, 1.0)) == excused
 
 
 def test_without_a_proxy_no_internal_is_excused() -> None:
-    assert not excused_failures(killed_with_internal(RESET, pickers=None), 1.0)
+    assert not excused_failures(killed_with_internal(RESET, proxied=False), 1.0)
 
 
 def test_scaling_in_excuses_no_failed_call() -> None:

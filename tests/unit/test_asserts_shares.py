@@ -194,7 +194,7 @@ def test_each_channel_of_a_client_that_picks_must_have_missed_it() -> None:
     with pytest.raises(InconclusiveError, match=exactly(told)):
         assert_no_calls_to(made_traffic(rows, channels=2), "c")
     # Before a proxy it is the proxy that picks.
-    assert_no_calls_to(made_traffic(rows, channels=2, pickers=1), "c")
+    assert_no_calls_to(made_traffic(rows, channels=2, proxied=True), "c")
 
 
 def test_through_a_cluster_ip_connections_are_what_proves_it() -> None:

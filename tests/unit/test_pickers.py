@@ -1,8 +1,19 @@
-"""Who sends calls at the same time as who else."""
+"""Who picks, and who sends calls at the same time as who else."""
 
 from __future__ import annotations
 
-from pytest_grpclb.pickers import Company
+from types import SimpleNamespace
+from typing import Any
+
+from pytest_grpclb.pickers import ClientPicks, Company, IngressPicks
+
+
+def test_an_ingress_controller_picks_though_it_does_not_tell_its_workers() -> None:
+    ingress: Any = SimpleNamespace(cluster=SimpleNamespace(ingress_workers=None))
+    picks = IngressPicks(ingress)
+    assert picks.pickers() is None
+    assert picks.proxied
+    assert not ClientPicks().proxied
 
 
 def test_whoever_comes_while_others_are_there_is_not_alone_and_nor_are_they() -> None:

@@ -202,14 +202,14 @@ def test_the_diagnosis_of_rebuilt_pickers() -> None:
 
 def test_the_diagnosis_of_a_proxy_that_knows_one_pod() -> None:
     client = {"settings": {"service config": "(none: pick_first)"}, "resolved": ("10.9.9.9:1",)}
-    assert diagnose(standing(pickers=1, **client), ALL_ON_ONE) == (
+    assert diagnose(standing(proxied=True, **client), ALL_ON_ONE) == (
         "the proxy sent every call to 1 of 3 ready pods; compare its own list of hosts, which is "
         "among the artifacts (--grpclb-artifacts DIR), with the Service's endpoints"
     )
 
 
 def test_the_diagnosis_of_a_proxy_that_does_not_look_again() -> None:
-    traffic = replace(with_newcomer(push_s=1.0), pickers=1)
+    traffic = replace(with_newcomer(push_s=1.0), proxied=True)
     assert diagnose(traffic, NEWCOMER_IDLE) == (
         "the proxy did not take up the 1 new pod; compare its own list of hosts, which is among "
         "the artifacts (--grpclb-artifacts DIR), with the Service's endpoints"
@@ -218,7 +218,9 @@ def test_the_diagnosis_of_a_proxy_that_does_not_look_again() -> None:
 
 def test_the_diagnosis_of_a_proxy_whose_hosts_changed() -> None:
     some = verdict_of({"a": 300, "b": 200, "c": 84})
-    assert diagnose(standing(picker_rebuilds=1, pickers=2, warm_up_seen=(3,)), some) == (
+    assert diagnose(
+        standing(picker_rebuilds=1, proxied=True, pickers=2, warm_up_seen=(3,)), some
+    ) == (
         "the proxy's list of hosts changed, or a call was sent again, 1 time while calls were "
         "counted; measure evenness while no pod comes or goes"
     )

@@ -95,7 +95,7 @@ def test_passed_through_tls_ends_in_the_pods_and_is_pinned(
         tls="end-to-end", annotations={"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
     )
     traffic = dataclasses.replace(
-        grpclb.drive(calls=200), mechanism=grpclb.strategy.mechanism, pickers=None
+        grpclb.drive(calls=200), mechanism=grpclb.strategy.mechanism, proxied=False, pickers=None
     )
     assert_pinned(traffic)
     presented = grpclb.ingress.handshake()
