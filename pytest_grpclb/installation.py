@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.calls.reflection import Exchange
     from pytest_grpclb.clusters import Cluster
     from pytest_grpclb.clusters.api.kube import KubeApi
-    from pytest_grpclb.model import Manifest, Service, Target, Verdict
+    from pytest_grpclb.model import Manifest, Service, Target, Timers, Verdict
     from pytest_grpclb.outside import OutsideDriver
     from pytest_grpclb.recording import ChannelMaker
     from pytest_grpclb.settings import Settings
@@ -211,9 +211,7 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         strategy=strategy,
         settings=settings,
         target=way.target,
-        timers=replace(
-            strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s), kill_s=cluster.kill_s
-        ),
+        timers=_timers(strategy, cluster, settings, through_ingress=target.through_ingress),
         watch=deployment.watch,
         picker=way.picker,
         observer=observer,
@@ -228,6 +226,17 @@ def install(  # noqa: C901, PLR0915 - the one list of what is done, in its order
         client=client,
         ingress=way.ingress and replace(way.ingress, call=sent),
     )
+
+
+def _timers(
+    strategy: Strategy, cluster: Cluster, settings: Settings, *, through_ingress: bool
+) -> Timers:
+    """Return the strategy's timers, with what the cluster adds to them."""
+    timers = strategy.timers(settings, dns_ttl_s=cluster.dns_cache_s)
+    push_s = timers.push_s
+    if through_ingress and push_s is not None:
+        push_s = max(push_s, cluster.ingress_push_s)
+    return replace(timers, kill_s=cluster.kill_s, push_s=push_s)
 
 
 def _placed(

@@ -20,8 +20,8 @@ _SIDECAR_S = 5.0
 """As long as a channel's warm-up may take: by then a sidecar knows every pod."""
 _LOGGED_S = 2.0
 """A sidecar writes its log ten times a second."""
-_FOLLOWING_S = 5.0
-"""An ingress follows its endpoints within a second; what takes longer the run itself will show."""
+_FOLLOWING_S = 4.0
+"""Beyond what an ingress takes to follow its endpoints; the run itself shows what takes longer."""
 
 
 def _not_yet() -> bool:
@@ -178,7 +178,7 @@ class IngressPicks:
         self._ingress.check()
         self._ingress.wait_following(
             lambda: frozenset(backend.uid for backend in backends()),
-            _FOLLOWING_S,
+            self._ingress.cluster.ingress_push_s + _FOLLOWING_S,
             identify=self._identify,
         )
         self._rebuilds = self._ingress.picker_rebuilds()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_grpclb.clusters.real import DNS_CACHE_S, KILL_S
+from pytest_grpclb.clusters.real import DNS_CACHE_S, INGRESS_PUSH_S, KILL_S
 from pytest_grpclb.clusters.termination import Termination
 from pytest_grpclb.errors import (
     ApiError,
@@ -42,6 +42,7 @@ class KubeconfigCluster:
     dns_cache_s = DNS_CACHE_S
     kill_s = KILL_S
     ingress_workers = None
+    ingress_push_s = INGRESS_PUSH_S
 
     def __init__(self, request: ClusterRequest) -> None:
         self._request = request

@@ -118,6 +118,10 @@ class Cluster(Protocol):
     def ingress_workers(self) -> int | None:
         """How many workers of the ingress pick backends, each by itself; None: it is not known."""
 
+    @property
+    def ingress_push_s(self) -> float:
+        """How long the ingress may go on as before when a Service's endpoints have changed."""
+
     def ingress_files(self) -> Mapping[str, str]:
         """Return what explains the ingress's doings, by file name: its configuration, its logs."""
 

@@ -46,8 +46,8 @@ _PROXYS = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMEN
 _PAUSE_S = 0.02
 _LOOK_S = 0.5
 """Between two comparisons of the whole chain while calls are waited for: each is some requests."""
-_TROUBLE_S = 2.0
-"""How long calls may fail before it is asked why: an ingress follows its endpoints in a second."""
+_TROUBLE_S = 1.0
+"""For how long calls may fail, when the ingress has had its time to follow its endpoints."""
 _GENERATIONS_S = 0.25
 """nginx's old workers still take new connections for 0.1 s beside the new ones."""
 _FORBIDDEN = frozenset({401, 403})
@@ -161,7 +161,7 @@ class Ingress:
         :raises PreflightError: if it is not: with each mismatch and the field to change
         """
         found = mismatches(self._facts(asking=False))
-        if not found and not self._answers_within(_TROUBLE_S):
+        if not found and not self._answers_within(self.cluster.ingress_push_s + _TROUBLE_S):
             found = self.mismatches()
         if found:
             raise PreflightError(self.name, host=self.host, mismatches=tuple(found))
@@ -213,7 +213,7 @@ class Ingress:
                 return True
             if time.monotonic() > deadline_s:
                 return False
-            time.sleep(_TROUBLE_S / 20)
+            time.sleep(_TROUBLE_S / 10)
 
     def wait_following(
         self,

@@ -17,8 +17,8 @@ __all__ = ["BACKEND_SECRET", "IngressNginx"]
 BACKEND_SECRET = "grpclb-backend-tls"  # noqa: S105 - a name
 """Made in the backends' namespace where TLS goes end to end; for their pods to mount."""
 
-# From a change of the endpoints to calls that go by it: ingress-nginx takes over new endpoints in
-# its next round, at most once a second.
+# From a change of the endpoints to calls that go by it: nginx looks once a second. How soon the
+# controller tells it of them is the cluster's to say.
 _PUSH_S = 1.0
 
 

@@ -42,6 +42,18 @@ def test_a_run_in_an_existing_cluster_deletes_its_namespaces_and_no_other(
     assert existing.kubeconfig.read_bytes() == config
 
 
+@pytest.mark.parametrize(("real", "within_s"), [(True, 4.4), (False, 1.0)])
+def test_deadlines_allow_for_how_seldom_a_real_ingress_controller_takes_up_endpoints(
+    pytester: pytest.Pytester, existing: EmbeddedCluster, real: bool, within_s: float
+) -> None:
+    pytester.makepyfile(
+        test_it=f"def test_it(grpclb): assert grpclb.drive(calls=5).timers.push_s == {within_s}\n"
+    )
+    ingress = existing.ingress_address(https=True)
+    where = [*existing_options(existing), f"--grpclb-ingress={ingress}"] if real else []
+    run(pytester, "--grpclb-strategy=ingress-nginx", *where).assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(
     ("keep", "test", "kept"),
     [

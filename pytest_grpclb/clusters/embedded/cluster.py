@@ -49,6 +49,8 @@ class EmbeddedCluster:
     kill_s = 0.0
     """Processes are sent SIGKILL."""
     ingress_workers = 1
+    ingress_push_s = 1.0
+    """Its nginx looks once a second, as ingress-nginx's workers do."""
 
     def __init__(
         self,

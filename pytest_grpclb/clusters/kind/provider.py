@@ -18,7 +18,7 @@ from pytest_grpclb.clusters.kind.images import bring_images
 from pytest_grpclb.clusters.kind.program import find_kind
 from pytest_grpclb.clusters.kind.remote import lead_to, remote_host
 from pytest_grpclb.clusters.kind.sharing import Share, locked, shared_directory
-from pytest_grpclb.clusters.real import DNS_CACHE_S, KILL_S
+from pytest_grpclb.clusters.real import DNS_CACHE_S, INGRESS_PUSH_S, KILL_S
 from pytest_grpclb.clusters.termination import Termination
 from pytest_grpclb.errors import (
     ApiError,
@@ -63,6 +63,7 @@ class KindProvider:
     dns_cache_s = DNS_CACHE_S
     kill_s = KILL_S
     ingress_workers = None
+    ingress_push_s = INGRESS_PUSH_S
 
     def __init__(self, request: ClusterRequest) -> None:
         self._request = request

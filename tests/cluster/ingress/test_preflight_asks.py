@@ -33,6 +33,7 @@ class Forwarding:
     """A cluster whose port-forwards end without a word, as to a service on its pod's address."""
 
     ingress_workers = None
+    ingress_push_s = 1.0
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.asked = error, 0
