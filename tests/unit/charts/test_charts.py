@@ -32,7 +32,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"operator": "Exists"}],
             "affinity": {"podAntiAffinity": {}},
-            "topologySpreadConstraints": [{"maxSkew": 1}],
+            "topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+            ],
         },
     ),
     ("strategy", {"backend": {"selector": SELECTOR}}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import uuid
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.embedded.api.rbac import DEFAULTS
@@ -74,6 +76,7 @@ def bootstrap(store: Store, *, node_address: str, api: tuple[str, int], version:
                 "labels": {
                     "ingress-ready": "true",  # what manifests made for kind select
                     "kubernetes.io/hostname": NODE,
+                    "kubernetes.io/arch": _architecture(),
                     "kubernetes.io/os": "linux",
                     "node-role.kubernetes.io/control-plane": "",
                 },
@@ -96,11 +99,32 @@ def bootstrap(store: Store, *, node_address: str, api: tuple[str, int], version:
                         "lastTransitionTime": now,
                     }
                 ],
-                "nodeInfo": {
-                    "kubeletVersion": version,
-                    "operatingSystem": "linux",
-                    "containerRuntimeVersion": "processes://1",
-                },
+                "nodeInfo": _node_info(version),
             },
         },
     )
+
+
+def _node_info(version: str) -> dict[str, str]:
+    """Return what a node tells of itself; clients with types refuse one that leaves anything out.
+
+    :source: Kubernetes API, ``NodeSystemInfo``
+    """
+    return {
+        "architecture": _architecture(),
+        "bootID": str(uuid.uuid4()),
+        "containerRuntimeVersion": "processes://1",
+        "kernelVersion": platform.release(),
+        "kubeProxyVersion": "",
+        "kubeletVersion": version,
+        "machineID": uuid.uuid4().hex,
+        "operatingSystem": "linux",
+        "osImage": platform.system(),
+        "systemUUID": str(uuid.uuid4()),
+    }
+
+
+def _architecture() -> str:
+    """Return this machine's, as Go calls it."""
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
