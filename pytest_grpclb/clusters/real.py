@@ -18,8 +18,10 @@ it has written once a second.
     ``rootfs/etc/nginx/lua/balancer.lua``, ``BACKENDS_SYNC_INTERVAL``
 """
 
-KILL_S = 2.0
-"""What a kubelet gives a container between SIGTERM and SIGKILL at the least, without grace too.
+KILL_S = 3.0
+"""What a pod that is deleted without grace has all the same: its preStop hook may take a second,
+and then it is 2 s from SIGTERM to SIGKILL.
 
-:source: Kubernetes, kubelet's ``minimumGracePeriodInSeconds``
+:source: Kubernetes, ``pkg/kubelet``: ``calculateEffectiveGracePeriod`` (at least 1 s) and
+    ``killContainer`` (``minimumGracePeriodInSeconds``)
 """
