@@ -22,7 +22,8 @@ _RUN = (
     "with error: exit status 125\n\nCommand Output: 924bc56918b8\n"
     "docker: Error response from daemon: failed to set up container networking: driver failed "
     "programming external connectivity on endpoint {name}-control-plane: "
-    "Bind for 127.0.0.1:40080 failed: port is already allocated"
+    "Bind for 127.0.0.1:40080 failed: port is already allocated\n\n"
+    "Run 'docker run --help' for more information"
 )
 
 _IMPORT = (
@@ -79,12 +80,12 @@ def name_node(kubeconfig: Path, hostname: str) -> None:
 def create(known: dict[str, Any], flags: dict[str, str]) -> None:
     name, clusters = flags["name"], known.setdefault("clusters", {})
     config = yaml.safe_load(Path(flags["config"]).read_text())
-    sys.stderr.write(f'Creating cluster "{name}" ...\n')
     if name in clusters:
         fail(
             "ERROR: failed to create cluster: node(s) already exist for a cluster with the name "
             f'"{name}"'
         )
+    sys.stderr.write(f'Creating cluster "{name}" ...\n')
     known["config"] = config
     wanted = config["nodes"][0]["extraPortMappings"]
     mappings = {
@@ -126,12 +127,14 @@ def answer(known: dict[str, Any], words: list[str], flags: dict[str, str]) -> st
     match words:
         case ["export", "kubeconfig"]:
             write_kubeconfig(known, name, flags["kubeconfig"])
-            return f'Set kubectl context to "kind-{name}"\n'
+            sys.stderr.write(f'Set kubectl context to "kind-{name}"\n')
+            return ""
         case ["export", "logs", folder]:
             node = Path(folder) / f"{name}-control-plane"
             node.mkdir(parents=True)
             (node / "kubelet.log").write_text("kubelet: no cgroups\n")
-            return f"Exporting logs for cluster {name!r} to:\n{folder}\n"
+            sys.stderr.write(f'Exporting logs for cluster "{name}" to:\n')
+            return f"{folder}\n"
         case ["load", "image-archive", archive]:
             if Path(archive).read_text().endswith(" and a list"):
                 fail(_IMPORT.format(name=name))
