@@ -235,14 +235,15 @@ class Deployment:
         self.wait_ready(len(before), without=old)
         if not until_ended:
             return
+        timeout_s = self._ready_timeout_s + max(map(_grace_s, before), default=0.0)
         if not self.watch.wait_for(
-            lambda pods: old.isdisjoint(pod.uid for pod in pods), timeout_s=self._ready_timeout_s
+            lambda pods: old.isdisjoint(pod.uid for pod in pods), timeout_s=timeout_s
         ):
             raise NotReadyError(
                 self.service.deployment,
                 ready=len(self.serving()),
                 wanted=len(before),
-                timeout_s=self._ready_timeout_s,
+                timeout_s=timeout_s,
                 details=f"old pods have not ended\n{self.describe()}",
             )
 
@@ -338,6 +339,10 @@ class Deployment:
     def describe(self) -> str:
         """Tell every pod's state, its last events and log lines: what explains a failure."""
         return describe_pods(self._api, self.service.namespace, self.service.selector)
+
+
+def _grace_s(pod: PodState) -> float:
+    return float(pod.manifest["spec"].get("terminationGracePeriodSeconds") or 0.0)
 
 
 def _main_container(pod: Mapping[str, Any]) -> str:

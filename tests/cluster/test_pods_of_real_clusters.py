@@ -26,10 +26,10 @@ CONTAINER = {"name": "main", "image": "shell", "args": ["-c", "exec sleep 1000"]
 EVICTED = {**CONTAINER, "args": ["-c", "exit 1"]}
 
 
-def apply(api: KubeApi, namespace: str, *, replicas: int) -> None:
+def apply(api: KubeApi, namespace: str, *, replicas: int, **spec: Any) -> None:
     template: dict[str, Any] = {
         "metadata": {"labels": LABELS},
-        "spec": {"containers": [CONTAINER], "terminationGracePeriodSeconds": 0},
+        "spec": {"containers": [CONTAINER], "terminationGracePeriodSeconds": 0, **spec},
     }
     manifest = {
         "apiVersion": "apps/v1",
@@ -70,6 +70,24 @@ def test_an_evicted_pod_does_not_stand_in_the_way_of_those_that_run(
     shop.kill()
     shop.restart()
     assert len(shop.serving()) == 2
+
+
+def test_old_pods_have_their_own_grace_besides_the_time_that_new_ones_may_take(
+    api: KubeApi, namespace: str
+) -> None:
+    """Where DNS caches, the sample's pods serve on for as long as most take to start."""
+    ready_timeout_s, serves_on_s = 2.0, 4
+    serving_on = {**CONTAINER, "lifecycle": {"preStop": {"sleep": {"seconds": serves_on_s}}}}
+    grace = {"terminationGracePeriodSeconds": 2 * serves_on_s}
+    apply(api, namespace, replicas=1, containers=[serving_on], **grace)
+    shop = Deployment(api, service_in(namespace), ready_timeout_s=ready_timeout_s)
+    try:
+        shop.wait_ready(1)
+        [old] = shop.watch.pods()
+        shop.restart(until_ended=True)
+        assert old.uid not in {pod.uid for pod in shop.watch.pods()}
+    finally:
+        shop.close()
 
 
 def test_pods_that_are_refused_are_told_of_by_who_would_make_them(
