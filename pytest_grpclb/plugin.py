@@ -31,6 +31,7 @@ from pytest_grpclb.fixtures import (
     grpclb_stream,
 )
 from pytest_grpclb.options import add_options, apply_marker, read_options, selected
+from pytest_grpclb.tracebacks import only_the_message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,9 +139,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Save what explains a failure, while the pods still run."""
-    report = yield
+    with only_the_message(item.config, call.excinfo):
+        report = yield
     if report.failed and report.when != "teardown":
         item.stash[FAILED] = True
     directory = item.config.stash[OPTIONS].artifacts

@@ -1,0 +1,78 @@
+"""What a set-up that fails looks like: its message, and nothing before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+TEST = """
+    def test_it(grpclb):
+        pass
+"""
+# As pytest-asyncio's: its frame is in the traceback of every fixture that fails.
+WRAPPER = """
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    return (yield)
+"""
+MISSING = "No such file or directory"
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--grpclb-command=x {ip} {port}", *arguments
+    )
+    result.assert_outcomes(errors=1)
+    return result
+
+
+def test_an_error_in_set_up_is_its_message_without_its_cause_and_other_plugins_frames(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(TEST)
+    installed = pytester.mkdir("site-packages")
+    (installed / "wrapping.py").write_text(WRAPPER)
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    result = run(pytester, "-p", "wrapping", "--grpclb-tls-ca=missing.pem")
+    start = next(n for n, line in enumerate(result.outlines) if "ERROR at setup" in line)
+    told = [line for line in result.outlines[start + 1 :] if line.strip()]
+    assert told[0] == (
+        "E   pytest_grpclb.errors.ServiceError: --grpclb-tls-ca: [Errno 2] "
+        f"{MISSING}: '{pytester.path}/missing.pem'; name a PEM file"
+    )
+    assert told[1].startswith("All traceback entries are hidden.")
+
+
+def test_its_cause_is_shown_with_the_full_trace(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(TEST)
+    result = run(pytester, "--full-trace", "--grpclb-tls-ca=missing.pem")
+    result.stdout.fnmatch_lines([f"E*FileNotFoundError: *{MISSING}*"])
+
+
+def test_a_cause_in_the_user_s_own_code_is_shown(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+        from pytest_grpclb.errors import ServiceError
+
+        @pytest.fixture
+        def grpclb_service():
+            try:
+                {}["of the repository"]
+            except KeyError as error:
+                raise ServiceError("mine", message="is not there", advice="write it") from error
+        """
+    )
+    pytester.makepyfile(TEST)
+    result = run(pytester)
+    result.stdout.fnmatch_lines(
+        [
+            "*KeyError: 'of the repository'",
+            ">*raise ServiceError(*",
+            "E*ServiceError: mine: is not there; write it",
+        ]
+    )
