@@ -96,13 +96,20 @@ class LoadBalancingMachine(RuleBasedStateMachine):
         """Run the machine.
 
         :param settings: Hypothesis's; if not given the profile ``grpclb-kind`` if that is loaded,
-            else ``grpclb-embedded``
+            else ``grpclb-embedded``. A deadline is not heeded: steps wait for pods. Of several
+            failures one is told, for each is a page long
         :raises AssertionError: if an invariant does not hold, with the steps that lead there; if it
             held when they were taken again, as that it did not once
         """
         on_kind = hypothesis_settings.get_profile("grpclb-kind")
         loaded = on_kind if hypothesis_settings.default is on_kind else None
         chosen = settings or loaded or hypothesis_settings.get_profile("grpclb-embedded")
+        chosen = hypothesis_settings(
+            chosen,
+            deadline=None,
+            suppress_health_check={*chosen.suppress_health_check, HealthCheck.too_slow},
+            report_multiple_bugs=False,
+        )
         cls._failures = []
         try:
             run_state_machine_as_test(cls, settings=chosen)

@@ -209,6 +209,27 @@ def test_a_failure_that_does_not_come_again_is_told_as_what_it_was() -> None:
     )
 
 
+def test_settings_of_one_s_own_need_not_know_that_steps_wait_for_pods() -> None:
+    impatient = settings(QUICK, max_examples=2, deadline=0.001, suppress_health_check=[])
+    run(Simulated(), impatient)  # no DeadlineExceeded
+
+
+def test_of_several_failures_one_is_told() -> None:
+    machine = load_balancing_machine(cast("Grpclb", Simulated()))
+
+    class Mine(machine):  # type: ignore[misc, valid-type]
+        @rule()
+        def fail(self) -> None:
+            raise AssertionError("mine")
+
+        @rule()
+        def fail_otherwise(self) -> None:
+            raise AssertionError("mine, too")
+
+    with pytest.raises(AssertionError, match=r"^mine"):  # no ExceptionGroup
+        Mine.run(settings(QUICK, max_examples=100))
+
+
 def test_profiles_are_registered_and_none_is_loaded() -> None:
     embedded = settings.get_profile("grpclb-embedded")
     assert (embedded.max_examples, embedded.stateful_step_count) == (25, 15)
