@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_grpclb.clusters.api.kube import EVENTS, PODS, KubeApi, Resource
@@ -16,6 +17,8 @@ __all__ = ["describe_pods"]
 _LAST_EVENTS = 5
 _LOG_LINES = 10
 _POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", namespaced=True)
+_NAMED_ALIKE = 5
+"""Pods that are named of those that are as one that is told of; a line should fit a screen."""
 _TOLD_BY_CONTAINERS = frozenset({"Ready", "ContainersReady"})
 """Conditions that only sum up what the lines of the containers say."""
 
@@ -29,6 +32,7 @@ def describe_pods(
 ) -> str:
     """Tell the state, events and log lines of the pods behind *selector*; never raises ApiError.
 
+    Pods fail alike, for they are made alike: what is the same of several is told once.
     Warnings about other objects of the namespace come last: why pods are missing that should be
     there (a quota, an admission webhook) is said of the ReplicaSet. So do network policies: what
     they forbid is never said by anybody, it only times out.
@@ -43,7 +47,7 @@ def describe_pods(
     if only is not None:
         pods = [pod for pod in pods if pod["metadata"]["uid"] in only]
         events = [event for event in events if event["involvedObject"].get("uid") in only]
-    lines = [line for pod in pods for line in _pod(api, pod, events)] or ["it has no pods"]
+    lines = list(_pods(api, pods, events)) or ["it has no pods"]
     uids = {pod["metadata"]["uid"] for pod in pods}
     others = [
         event
@@ -98,9 +102,35 @@ def _policies(api: KubeApi, namespace: str, pods: Sequence[Mapping[str, Any]] | 
     return lines
 
 
-def _pod(
-    api: KubeApi, pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+def _pods(
+    api: KubeApi, pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
+    first: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
+    for pod in pods:
+        state, log = list(_state(pod, events)), list(_logs(api, pod))
+        key = _without_own("\n".join(state), pod) + re.sub(r"\d+", "#", "\n".join(log))
+        if key in first:
+            alike[key].append(pod["metadata"]["name"])
+        else:
+            first[key], alike[key] = [*state, *log], []
+    for key, lines in first.items():
+        yield from lines
+        if names := alike[key]:
+            more = f" and {len(names) - _NAMED_ALIKE} more" if len(names) > _NAMED_ALIKE else ""
+            yield f"the same of {', '.join(names[:_NAMED_ALIKE])}{more}"
+
+
+def _without_own(text: str, pod: Mapping[str, Any]) -> str:
+    """Return what is told of a pod without what no two pods have in common: names and counts."""
+    status = pod.get("status", {})
+    own = (pod["metadata"]["name"], pod["metadata"]["uid"], status.get("podIP"))
+    for each in filter(None, own):
+        text = re.sub(rf"{re.escape(each)}(?![0-9a-z])", "*", text)
+    return re.sub(r" \(x\d+\)|\b\d+ restarts", "", text)
+
+
+def _state(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     yield f"pod {name}: {_words(status.get('phase', 'Pending'), status)}"
     for condition in status.get("conditions", ()):
@@ -110,17 +140,17 @@ def _pod(
             and condition["type"] not in _TOLD_BY_CONTAINERS
         ):
             yield f"  not {_words(condition['type'], condition)}"
-    containers = [
-        *status.get("initContainerStatuses", ()),
-        *status.get("containerStatuses", ()),
-    ]
-    for container in containers:
+    for container in _containers(status):
         yield f"  container {container['name']}: {_container(container)}"
     uid = pod["metadata"]["uid"]
     concerning = [event for event in events if event["involvedObject"].get("uid") == uid]
     for event in concerning[-_LAST_EVENTS:]:
         yield f"  {_event(event)}"
-    for container in containers:
+
+
+def _logs(api: KubeApi, pod: Mapping[str, Any]) -> Iterator[str]:
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    for container in _containers(status):
         if status.get("phase") == "Running" and container.get("ready"):
             continue
         try:
@@ -134,6 +164,11 @@ def _pod(
         if log:
             yield f"  log of {container['name']}:"
             yield from (f"    {line}" for line in log.splitlines())
+
+
+def _containers(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from status.get("initContainerStatuses", ())
+    yield from status.get("containerStatuses", ())
 
 
 def _container(status: Mapping[str, Any]) -> str:

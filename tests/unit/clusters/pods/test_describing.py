@@ -21,7 +21,7 @@ class Recorded:
         *,
         pods: list[Any],
         events: list[Any],
-        log: str | Exception = "",
+        log: str | Exception | list[str] = "",
         policies: list[Any] | None = None,
     ) -> None:
         self.lists = {"pods": pods, "events": events}
@@ -38,7 +38,7 @@ class Recorded:
     def logs(self, *_: object, **__: object) -> str:
         if isinstance(self.log, Exception):
             raise self.log
-        return self.log
+        return self.log.pop(0) if isinstance(self.log, list) else self.log
 
 
 def pod(**status: Any) -> dict[str, Any]:
@@ -142,6 +142,67 @@ def test_a_container_that_keeps_ending_and_an_evicted_pod() -> None:
     assert told(pods=[evicted], events=[]) == (
         "pod shop-1: Failed: Evicted: The node was low on memory."
     )
+
+
+def crashed(number: int, *, exit_code: int = 3, restarts: int = 2) -> dict[str, Any]:
+    uid = f"{number:08}-2222-3333-4444-555555555555"
+    message = f"back-off 10s restarting failed container=server pod=shop-{number}_test({uid})"
+    container = {
+        "name": "server",
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": message}},
+        "lastState": {"terminated": {"exitCode": exit_code}},
+        "restartCount": restarts,
+    }
+    return {
+        "metadata": {"name": f"shop-{number}", "namespace": "test", "uid": uid},
+        "status": {
+            "phase": "Running",
+            "podIP": f"10.0.0.{number}",
+            "containerStatuses": [container],
+        },
+    }
+
+
+def refused(number: int, *, times: int = 1) -> dict[str, Any]:
+    message = f"Startup probe failed: dial tcp 10.0.0.{number}:50051: connection refused"
+    about = {"kind": "Pod", "uid": f"{number:08}-2222-3333-4444-555555555555"}
+    return {"reason": "Unhealthy", "message": message, "involvedObject": about, "count": times}
+
+
+def test_what_is_the_same_of_several_pods_is_told_once() -> None:
+    shown = (
+        "pod shop-1: Running\n"
+        "  container server: waiting, CrashLoopBackOff, back-off 10s restarting failed "
+        "container=server pod=shop-1_test(00000001-2222-3333-4444-555555555555), "
+        "last exit code 3, 2 restarts\n"
+        "  Unhealthy: Startup probe failed: dial tcp 10.0.0.1:50051: connection refused (x8)\n"
+        "  log of server:\n"
+        "    12:00:01 no database\n"
+    )
+    assert (
+        told(
+            pods=[crashed(1), crashed(2, restarts=3), crashed(11)],
+            events=[refused(1, times=8), refused(2, times=7), refused(11)],
+            log=["12:00:01 no database", "12:00:02 no database", "12:00:01 no database"],
+        )
+        == f"{shown}the same of shop-2, shop-11"
+    )
+    told_of_eight = told(
+        pods=[crashed(number) for number in range(1, 9)],
+        events=[refused(1, times=8), *(refused(number) for number in range(2, 9))],
+        log="12:00:01 no database",
+    )
+    assert told_of_eight == f"{shown}the same of shop-2, shop-3, shop-4, shop-5, shop-6 and 2 more"
+
+
+def test_pods_that_fail_otherwise_are_told_of_each() -> None:
+    by_code = told(pods=[crashed(1), crashed(2, exit_code=4)], events=[])
+    assert by_code.count("last exit code") == 2
+    by_log = told(pods=[crashed(1), crashed(2)], events=[], log=["no database", "no disk"])
+    assert "no database" in by_log
+    assert "no disk" in by_log
+    by_events = told(pods=[crashed(1), crashed(2)], events=[refused(1)])
+    assert by_events.count("pod shop-") == 2
 
 
 def test_a_log_that_breaks_off() -> None:
