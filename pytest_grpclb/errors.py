@@ -27,6 +27,7 @@ __all__ = [
     "OptionError",
     "PreflightError",
     "ProtocMissingError",
+    "RetriedVerdictError",
     "ServiceError",
     "TypesError",
 ]
@@ -180,6 +181,18 @@ class InconclusiveError(GrpclbError):
         told = advice or f"send at least {needed}, e.g. grpclb.drive(calls={needed})"
         super().__init__(f"INCONCLUSIVE: {reason}; {told}")
         self.reason, self.seen, self.needed, self.advice = reason, seen, needed, told
+
+
+class RetriedVerdictError(GrpclbError):
+    """A test that failed by its verdict was to be run again."""
+
+    def __init__(self, test: str, *, verdict: str, failure: str) -> None:
+        super().__init__(
+            f"the verdict of {test!r} was {verdict}, and a verdict is never retried: its error "
+            "rates hold for one run. Leave the test out of reruns, by pytest-rerunfailures' "
+            f"@pytest.mark.flaky(reruns=0). It failed with:\n{failure}"
+        )
+        self.test, self.verdict, self.failure = test, verdict, failure
 
 
 class DriverError(GrpclbError):

@@ -31,6 +31,7 @@ from pytest_grpclb.fixtures import (
     grpclb_stream,
 )
 from pytest_grpclb.options import add_options, apply_marker, read_options, selected
+from pytest_grpclb.reruns import refuse_rerun, remember_verdicts
 from pytest_grpclb.tracebacks import only_the_message
 
 if TYPE_CHECKING:
@@ -138,11 +139,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("grpclb_strategy", allowed or [nothing], indirect=True, scope="function")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse to have a verdict retried."""
+    __tracebackhide__ = True
+    refuse_rerun(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Save what explains a failure, while the pods still run."""
     with only_the_message(item.config, call.excinfo):
         report = yield
+    remember_verdicts(item, report, call)
     if report.failed and report.when != "teardown":
         item.stash[FAILED] = True
     directory = item.config.stash[OPTIONS].artifacts
