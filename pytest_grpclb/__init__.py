@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.model import CallKind, CallTemplate, EventKind, Outcome, Traffic, Verdict
     from pytest_grpclb.running import RunningTraffic
     from pytest_grpclb.settings import IngressSettings, Settings
+    from pytest_grpclb.sources.fitting import LeftOutWarning
     from pytest_grpclb.sources.rendered import ServiceSource
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Grpclb",
     "GrpclbError",
     "IngressSettings",
+    "LeftOutWarning",
     "Outcome",
     "RunningTraffic",
     "ServiceSource",
@@ -68,6 +70,7 @@ _HOMES = {
     "Grpclb": "handle",
     "GrpclbError": "errors",
     "IngressSettings": "settings",
+    "LeftOutWarning": "sources.fitting",
     "Outcome": "model",
     "RunningTraffic": "running",
     "ServiceSource": "sources.rendered",

@@ -43,7 +43,7 @@ def applicable(
 ) -> list[Manifest]:
     """Return those of *manifests* that are to be applied; a LeftOutWarning names the others.
 
-    :param skipped_kinds: what the user does without where it cannot be applied
+    :param skipped_kinds: what the user does without where it cannot be applied; it is not named
     :raises ServiceError: if there are others that cannot be applied: of kinds that the cluster
         does not know, or of the whole cluster
     """
@@ -51,13 +51,11 @@ def applicable(
     refused: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         kind = manifest["kind"]
-        if kind == "Namespace":
-            _warn(source, manifest, "each test has a namespace of its own")
-        elif kind in _SCALERS:
-            _warn(source, manifest, "it would undo what tests do")
-        elif not (why := _problem(manifest, api)):
+        if not (why := _unwanted(kind) or _problem(manifest, api)):
             applied.append(manifest)
-        elif kind in _HARMLESS or kind in skipped_kinds:
+        elif kind in skipped_kinds:
+            continue  # the user has named it: no need to name it again in every run
+        elif kind in _HARMLESS or _unwanted(kind):
             _warn(source, manifest, why)
         else:
             refused.setdefault(why, []).append(manifest)
@@ -75,6 +73,12 @@ def applicable(
     return applied
 
 
+def _unwanted(kind: str) -> str:
+    if kind == "Namespace":
+        return "each test has a namespace of its own"
+    return "it would undo what tests do" if kind in _SCALERS else ""
+
+
 def _problem(manifest: Manifest, api: KubeApi) -> str:
     try:
         where = api.resource(manifest["apiVersion"], manifest["kind"])
@@ -87,7 +91,8 @@ def _problem(manifest: Manifest, api: KubeApi) -> str:
 
 
 def _warn(source: str, manifest: Manifest, why: str) -> None:
-    warnings.warn(f"{source}: {_words(manifest)} is left out: {why}", LeftOutWarning, stacklevel=4)
+    told = f"{source}: {_words(manifest)} is left out: {why}; if that is well, name its kind in "
+    warnings.warn(f"{told}grpclb_skip_kinds", LeftOutWarning, stacklevel=4)
 
 
 def _words(manifest: Manifest) -> str:
