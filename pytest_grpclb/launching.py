@@ -31,6 +31,13 @@ _NOT_FOUND = "Domain name not found"
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
+_TLS_ADVICE = {
+    "Hostname Verification Check failed": "the servers' certificates have not the name that is "
+    "asked for: give one that they have by --grpclb-tls-name",
+    "CERTIFICATE_VERIFY_FAILED": "the servers' certificates are not vouched for by those of "
+    "--grpclb-tls-ca, or have not the name of --grpclb-tls-name: correct these",
+}
+"""What to do where TLS fails, by words of gRPC's and BoringSSL's errors."""
 _NOT_REACHED = frozenset({"DEADLINE_EXCEEDED", "UNAVAILABLE"})
 """Status codes that gRPC itself gives to calls which no server answers."""
 
@@ -192,6 +199,9 @@ def _next_step(error: str, call: CallTemplate) -> str:
             "cluster's domain, below which names are dialled, is not what --grpclb-cluster-domain "
             "says"
         )
+    for words, advice in _TLS_ADVICE.items():
+        if words in error:
+            return advice
     status = error.partition(":")[0]
     if status not in _NOT_REACHED and call.kind is not CallKind.UNARY:
         return (
@@ -205,8 +215,8 @@ def _next_step(error: str, call: CallTemplate) -> str:
         )
     return (
         "nothing of the service's answered: say where its pods listen with --grpclb-service-port, "
-        "what they speak TLS with by --grpclb-tls-ca and --grpclb-tls-name, or raise "
-        "--grpclb-timeout if it answers slowly"
+        "what they speak TLS with by --grpclb-tls-ca and --grpclb-tls-name (and --grpclb-tls-cert "
+        "where it is mutual), or raise --grpclb-timeout if it answers slowly"
     )
 
 

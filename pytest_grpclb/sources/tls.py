@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,9 @@ _INGRESS = "ingress-nginx"
 _SIDECAR = "envoy-sidecar"
 _VARIABLE_BYTES = 130_000
 """A little less than what Linux lets a variable have, 128 KiB with its name (execve(2))."""
+
+_MISMATCHES = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"})
+"""OpenSSL's reasons (x509err.h)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,23 +135,48 @@ def _told_sizes(contents: Mapping[str, bytes]) -> str:
 def read_tls(files: TlsFiles) -> Tls:
     """Read the files.
 
-    :raises ServiceError: if one cannot be read or is no PEM
+    :raises ServiceError: if one cannot be read, is not what it is named as, or a key is another's
     """
-    return Tls(
-        authority_pem=_pem("--grpclb-tls-ca", files.authority),
-        certificate_pem=_pem("--grpclb-tls-cert", files.certificate),
-        key_pem=_pem("--grpclb-tls-key", files.key),
+    read = Tls(
+        authority_pem=_pem("--grpclb-tls-ca", files.authority, "certificate"),
+        certificate_pem=_pem("--grpclb-tls-cert", files.certificate, "certificate"),
+        key_pem=_pem("--grpclb-tls-key", files.key, "private key"),
         name=files.name,
     )
+    if files.certificate is not None and files.key is not None:
+        _check_pair(files.certificate, files.key)
+    return read
 
 
-def _pem(option: str, file: Path | None) -> bytes:
+def _pem(option: str, file: Path | None, what: str) -> bytes:
     if file is None:
         return b""
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ServiceError(option, message=str(error), advice="name a PEM file") from error
-    if b"-----BEGIN " not in content:  # the file may be a key: it is not shown
+    # The file may be a key: what is in it is not shown.
+    if b"-----BEGIN " not in content:
         raise ServiceError(option, message=f"{str(file)!r} is no PEM", advice="name a PEM file")
+    if not re.search(rb"-----BEGIN ([A-Z0-9]+ )*%s-----" % what.upper().encode(), content):
+        message = f"{str(file)!r} has no {what}"
+        raise ServiceError(option, message=message, advice="name a PEM file that has")
     return content
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    """Refuse a key that is another's: gRPC says of it that no handshaker can be made, and no more.
+
+    What else OpenSSL does not like may be well with gRPC's library.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason in _MISMATCHES:
+            raise ServiceError(
+                "--grpclb-tls-key",
+                message=f"{str(key)!r} is not the key of the first certificate of "
+                "--grpclb-tls-cert",
+                advice="give the one that is",
+            ) from error

@@ -167,8 +167,50 @@ def test_calls_that_reach_nothing_are_told_with_what_to_set() -> None:
     assert told.endswith(
         "; nothing of the service's answered: say where its pods listen with "
         "--grpclb-service-port, what they speak TLS with by --grpclb-tls-ca and "
-        "--grpclb-tls-name, or raise --grpclb-timeout if it answers slowly"
+        "--grpclb-tls-name (and --grpclb-tls-cert where it is mutual), or raise --grpclb-timeout "
+        "if it answers slowly"
     )
+
+
+@pytest.mark.parametrize(
+    ("switch", "told"),
+    [
+        (
+            "--grpclb-tls-name=other.example.org",
+            "the servers' certificates have not the name that is asked for: give one that they "
+            "have by --grpclb-tls-name",
+        ),
+        (
+            "--grpclb-tls-ca={other}",
+            "the servers' certificates are not vouched for by those of --grpclb-tls-ca, or have "
+            "not the name of --grpclb-tls-name: correct these",
+        ),
+    ],
+    ids=["name", "authority"],
+)
+def test_a_handshake_that_fails_is_told_with_what_to_set(
+    authority: Path, tmp_path: Path, switch: str, told: str
+) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    done = run(
+        EVEN,
+        *tls(authority, mutual=False),
+        switch.format(other=tmp_path / "other.pem"),
+        *("--grpclb-protos=shop/v1/catalog.proto", "--grpclb-proto-path=protos"),
+    )
+    [line] = [line for line in done.stdout.splitlines() if "DriverError: " in line]
+    assert line.endswith(f"; {told}")
+
+
+def test_a_key_that_is_not_the_certificate_s_is_refused_before_anything_is_called(
+    authority: Path,
+) -> None:
+    other = authority / "server.key"
+    done = run(EVEN, *tls(authority, mutual=True), f"--grpclb-tls-key={other}")
+    assert (
+        f"E   pytest_grpclb.errors.ServiceError: --grpclb-tls-key: {str(other)!r} is not "
+        "the key of the first certificate of --grpclb-tls-cert; give the one that is"
+    ) in done.stdout
 
 
 def test_a_file_that_is_no_certificate_is_named(authority: Path, tmp_path: Path) -> None:
