@@ -171,7 +171,15 @@ def grpclb_namespace(
 
     def keep() -> bool:
         command = grpclb_cluster.cluster.deletion_command(name)
-        kept = bool(command) and _keeps(config, failed=node.stash.get(FAILED, False))
+        asked = _keeps(config, failed=node.stash.get(FAILED, False))
+        kept = bool(command) and asked
+        if asked and not command:
+            options = config.stash[OPTIONS]
+            config.stash[NOTES].append(
+                f"--grpclb-keep={options.keep.value} keeps nothing: the cluster "
+                f"{options.cluster!r} ends with the run; --grpclb-artifacts=DIR saves what tests "
+                "that fail leave"
+            )
         if kept:
             told = f"grpclb: kept namespace {name!r} of {node.nodeid}; delete it with: {command}"
             if not mark_kept(grpclb_cluster.api, name):

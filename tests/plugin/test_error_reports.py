@@ -1,11 +1,8 @@
-"""What a set-up that fails looks like: its message, and nothing before it."""
+"""What people read where something fails: the message, and nothing before it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 TEST = """
     def test_it(grpclb):
@@ -76,3 +73,19 @@ def test_a_cause_in_the_user_s_own_code_is_shown(pytester: pytest.Pytester) -> N
             "E*ServiceError: mine: is not there; write it",
         ]
     )
+
+
+@pytest.mark.parametrize(("keep", "outcome"), [("always", "passed"), ("on-failure", "failed")])
+def test_keeping_what_ends_with_the_run_is_told_to_be_no_use(
+    pytester: pytest.Pytester, keep: str, outcome: str
+) -> None:
+    pytester.makepyfile(
+        f"def test_it(grpclb_namespace): assert {outcome == 'passed'}\n"
+        "def test_it_again(grpclb_namespace): pass"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", f"--grpclb-keep={keep}")
+    notes = [line for line in result.outlines if "keeps nothing" in line]
+    assert notes == [
+        f"--grpclb-keep={keep} keeps nothing: the cluster 'embedded' ends with the run; "
+        "--grpclb-artifacts=DIR saves what tests that fail leave"
+    ]
