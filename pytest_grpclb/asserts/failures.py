@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.live import finished
 from pytest_grpclb.model import EventKind
-from pytest_grpclb.report import failed_calls
+from pytest_grpclb.report import failed_calls, status_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -37,6 +37,10 @@ _RESET = "RST_STREAM"
 
 
 CANCELLED = 1
+DEADLINE_EXCEEDED = 4
+_ANSWERS = frozenset({3, 5, 6, 7, 8, 9, 10, 11, 16})
+"""Statuses that a service gives and gRPC itself does not, and UNAUTHENTICATED, RESOURCE_EXHAUSTED.
+Source: gRPC, doc/statuscodes.md."""
 _TOLD_S = 1.0
 """Between the end of a pod's endpoint and calls that fail for it, either way."""
 _KILL_S = 1.0
@@ -63,10 +67,29 @@ def describe_failed_calls(traffic: Traffic, *, excused: Collection[int] = ()) ->
     if not failed:
         return ""
     beyond = f", beside {len(excused)} that are excused" if excused else ""
+    advice = _stopping_advice(traffic, without=excused) or _status_advice(traffic, without=excused)
     return (
         f"{traffic.strategy}: {failed} of {len(traffic.calls)} calls failed{beyond}\n"
-        f"{failed_calls(traffic, without=excused)}{_stopping_advice(traffic, without=excused)}"
+        f"{failed_calls(traffic, without=excused)}{advice}"
     )
+
+
+def _status_advice(traffic: Traffic, *, without: Collection[int]) -> str:
+    """Return what to set where the service gave the status itself, or was not given the time."""
+    failed = failed_sequences(traffic.calls).difference(without)
+    rows = zip(traffic.calls.sequence, traffic.calls.status, strict=True)
+    seen = {status for number, status in rows if number in failed}
+    if DEADLINE_EXCEEDED in seen:
+        return (
+            "\nwhat to do: give calls a longer deadline (--grpclb-timeout) if the service may take "
+            "it"
+        )
+    if names := ",".join(status_name(status) for status in sorted(seen & _ANSWERS)):
+        return (
+            "\nwhat to do: correct --grpclb-request or --grpclb-metadata, or, if it is an "
+            f"answer as it should be, set --grpclb-allowed-status={names}"
+        )
+    return ""
 
 
 def _stopping_advice(traffic: Traffic, *, without: Collection[int]) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pytest_grpclb.report.diagnosis import diagnose, name_advice
 from pytest_grpclb.report.streams import ended_streams, stream_table
 from pytest_grpclb.report.summary import bars, format_summary, summary_row
-from pytest_grpclb.report.tables import client_view, failed_calls, pod_name, pod_table, timeline
+from pytest_grpclb.report.tables import (
+    client_view,
+    failed_calls,
+    pod_name,
+    pod_table,
+    status_name,
+    timeline,
+)
 from pytest_grpclb.report.verdicts import format_failure, format_verdict_line
 
 __all__ = [
@@ -20,6 +27,7 @@ __all__ = [
     "name_advice",
     "pod_name",
     "pod_table",
+    "status_name",
     "stream_table",
     "summary_row",
     "timeline",

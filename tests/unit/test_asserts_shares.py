@@ -106,7 +106,8 @@ def test_failed_calls_are_listed_by_status_with_what_happened_before() -> None:
         "headless: 4 of 5 calls failed\n"
         "UNAVAILABLE x 3, +0.501 s to +0.521 s, 0.051 s after kill pod-b\n"
         "  the first one said: Socket closed 0\n"
-        "DEADLINE_EXCEEDED x 1, +0.101 s"
+        "DEADLINE_EXCEEDED x 1, +0.101 s\n"
+        "what to do: give calls a longer deadline (--grpclb-timeout) if the service may take it"
     )
     with pytest.raises(AssertionError, match=exactly(told)):
         assert_no_failed_calls(traffic)
@@ -165,6 +166,7 @@ def test_calls_that_failed_later_may_have_gone_to_it(*, failed_at_s: float, pass
         "headless: 1 of 101 calls failed\n"
         "DEADLINE_EXCEEDED x 1, +0.021 s\n"
         "  the first one said: Deadline Exceeded\n"
+        "what to do: give calls a longer deadline (--grpclb-timeout) if the service may take it\n"
         "whether they were sent to pod-c is not known"
     )
     with pytest.raises(AssertionError, match=exactly(told)):

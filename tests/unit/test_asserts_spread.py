@@ -194,7 +194,10 @@ def test_allowed_failures_are_answers_of_who_gave_them() -> None:
         "c": 300,
     }
     with pytest.raises(
-        AssertionError, match=r"^headless: 900 of 900 calls failed\nNOT_FOUND x 900"
+        AssertionError,
+        match=r"^headless: 900 of 900 calls failed\nNOT_FOUND x 900, [^\n]*\n  from [^\n]*\n"
+        "what to do: correct --grpclb-request or --grpclb-metadata, or, if it is an answer as it "
+        "should be, set --grpclb-allowed-status=NOT_FOUND\n",
     ):
         assert_even_spread(replace(traffic, calls=replace(missing, allowed=frozenset())))
 
