@@ -96,6 +96,8 @@ def _strangers(traffic: Traffic, verdict: Verdict) -> str:
 
 
 def _still_called(traffic: Traffic, verdict: Verdict) -> str:
+    if _newcomers(traffic, verdict):
+        return ""  # it is about these; a pod that was removed may have been called for a moment
     for backend in traffic.backends:
         if backend.removed_at_s is not None and verdict.counts.get(backend.uid):
             return (

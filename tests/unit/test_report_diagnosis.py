@@ -72,6 +72,15 @@ def test_the_diagnosis_of_a_removed_pod_that_is_still_called() -> None:
     )
 
 
+def test_new_pods_that_idle_are_not_laid_to_a_pod_that_went_when_they_came() -> None:
+    """Scaled down and up at once: calls until its connection closed are as they should be."""
+    traffic = with_newcomer(connection_age_s=None)
+    gone = replace(pods(4)[3], removed_at_s=0.02)
+    traffic = replace(traffic, backends=(*traffic.backends, gone))
+    counts = {"a": 292, "b": 282, "c": 0, "d": 10}
+    assert diagnose(traffic, verdict_of(counts)).startswith("without a max connection age ")
+
+
 def test_the_diagnosis_of_channels_that_share_a_connection() -> None:
     traffic = made_traffic(
         "aaa",
