@@ -181,8 +181,8 @@ OPTIONS = (
         name="backend-key",
         metavar="KEY",
         default="",
-        help="response header by which the service names the pod that answered (its UID or "
-        "address), where neither a proxy nor the connection tells",
+        help="response header by which the service names the pod that answered (its name, UID "
+        "or address), where neither a proxy nor the connection tells",
     ),
     Option(
         name="backend-field",

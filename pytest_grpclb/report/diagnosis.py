@@ -48,8 +48,8 @@ def name_advice(traffic: Traffic) -> str:
     """Return what was tried to learn who answered, and what to add where nothing helped."""
     tried = f"tried: {', '.join(traffic.attribution_tried)}; " if traffic.attribution_tried else ""
     return (
-        f"{tried}{_controller_advice(traffic)}let the service send its pod's UID in a response "
-        "header (--grpclb-backend-key) or a field of its reply (--grpclb-backend-field)"
+        f"{tried}{_controller_advice(traffic)}let the service send its pod's name (HOSTNAME) in "
+        "a response header (--grpclb-backend-key) or a field of its reply (--grpclb-backend-field)"
         f"{_baseline_advice(traffic)}"
     )
 
@@ -89,6 +89,11 @@ def _strangers(traffic: Traffic, verdict: Verdict) -> str:
     strangers = [uid for uid in verdict.counts if uid not in known]
     if not strangers:
         return ""
+    if any(backend.name == strangers[0] for backend in traffic.backends):
+        return (
+            f"pods one after the other were called {strangers[0]!r}; let the service name them by "
+            "their UIDs (metadata.uid by a fieldRef)"
+        )
     return (
         f"calls reach {strangers[0]!r}, which is no pod of this deployment; compare the selector "
         "of the Service that is dialled with the labels of the deployment's pods"

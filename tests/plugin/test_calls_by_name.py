@@ -78,7 +78,7 @@ def test_behind_a_cluster_ip_the_error_lists_what_was_tried(pytester: pytest.Pyt
             assert told == (
                 "INCONCLUSIVE: 30 answered calls did not say which pod answered; tried: peer of "
                 "the connection: IP:50051 is no pod's address, response header 'grpclb-backend': "
-                "absent; let the service send its pod's UID in a response header "
+                "absent; let the service send its pod's name (HOSTNAME) in a response header "
                 "(--grpclb-backend-key) or a field of its reply (--grpclb-backend-field); "
                 "clusterip is the baseline, where calls are not spread anyway: leave it out with "
                 '@pytest.mark.grpclb_skip("clusterip")'

@@ -143,7 +143,7 @@ def test_calls_that_nobody_signed_are_inconclusive() -> None:
     rows.unnamed()
     told = (
         "INCONCLUSIVE: 1 answered call did not say which pod answered; let the service send its "
-        "pod's UID in a response header (--grpclb-backend-key) or a field of its reply "
+        "pod's name (HOSTNAME) in a response header (--grpclb-backend-key) or a field of its reply "
         "(--grpclb-backend-field)"
     )
     with pytest.raises(InconclusiveError, match=exactly(told)):
@@ -160,8 +160,8 @@ def test_what_was_tried_to_learn_who_answered_is_told() -> None:
     told = (
         "INCONCLUSIVE: 1 answered call did not say which pod answered; tried: peer of the "
         "connection: 10.9.9.9:80 is no pod's address, response header 'x': absent; let the service "
-        "send its pod's UID in a response header (--grpclb-backend-key) or a field of its reply "
-        "(--grpclb-backend-field)"
+        "send its pod's name (HOSTNAME) in a response header (--grpclb-backend-key) or a field of "
+        "its reply (--grpclb-backend-field)"
     )
     with pytest.raises(InconclusiveError, match=exactly(told)):
         assert_even_spread(made_traffic(rows, attribution_tried=tried))
@@ -175,9 +175,9 @@ def test_an_ingress_that_does_not_name_pods_is_told_with_what_to_set_on_its_cont
         "INCONCLUSIVE: 1 answered call did not say which pod answered; tried: response header "
         "'grpclb-upstream': absent; have the ingress controller name the pod: in its ConfigMap set "
         "add-headers to NAMESPACE/NAME of another ConfigMap, which has the entry "
-        "'grpclb-upstream: $upstream_addr', and restart it; or let the service send its pod's UID "
-        "in a response header (--grpclb-backend-key) or a field of its reply "
-        "(--grpclb-backend-field)"
+        "'grpclb-upstream: $upstream_addr', and restart it; or let the service send "
+        "its pod's name (HOSTNAME) in a response header (--grpclb-backend-key) or a field of its "
+        "reply (--grpclb-backend-field)"
     )
     traffic = made_traffic(rows, attribution_tried=tried)
     with pytest.raises(InconclusiveError, match=exactly(told)):
@@ -258,7 +258,7 @@ def test_calls_that_do_not_say_who_answered_may_have_gone_anywhere(
     rows.unnamed()
     told = (
         "INCONCLUSIVE: 1 answered call did not say which pod answered; let the service send its "
-        "pod's UID in a response header (--grpclb-backend-key) or a field of its reply "
+        "pod's name (HOSTNAME) in a response header (--grpclb-backend-key) or a field of its reply "
         "(--grpclb-backend-field)"
     )
     with pytest.raises(InconclusiveError, match=exactly(told)):

@@ -46,8 +46,9 @@ def test_the_diagnosis_of_calls_that_nobody_signed() -> None:
     rows = Rows()
     rows.unnamed()
     assert diagnose(made_traffic(rows), ALL_ON_ONE) == (
-        "1 answered call did not say which pod answered; let the service send its pod's UID in "
-        "a response header (--grpclb-backend-key) or a field of its reply (--grpclb-backend-field)"
+        "1 answered call did not say which pod answered; let the service send its pod's name "
+        "(HOSTNAME) in a response header (--grpclb-backend-key) or a field of its reply "
+        "(--grpclb-backend-field)"
     )
 
 
@@ -60,6 +61,15 @@ def test_the_diagnosis_of_a_stranger() -> None:
     assert diagnose(made_traffic("ax"), verdict_of({"a": 1, "b": 0, "x": 1})) == (
         "calls reach 'x', which is no pod of this deployment; compare the selector of the Service "
         "that is dialled with the labels of the deployment's pods"
+    )
+
+
+def test_the_diagnosis_of_names_that_pods_have_one_after_the_other() -> None:
+    rows = Rows()
+    rows.answer("pod-b", at_s=0.0)
+    assert diagnose(made_traffic(rows), verdict_of({"a": 1, "b": 0, "pod-b": 1})) == (
+        "pods one after the other were called 'pod-b'; let the service name them by their UIDs "
+        "(metadata.uid by a fieldRef)"
     )
 
 

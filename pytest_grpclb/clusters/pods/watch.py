@@ -22,6 +22,9 @@ _WATCH_S = 240
 """The API ends a watch after this time and it is opened anew; below the client's usual timeouts."""
 _PAUSE_S = 0.2
 _LIST_S = 10.0
+_HOSTNAME = 63
+"""A pod's host name, which its processes know, is its name cut off so. Source: Kubernetes
+documentation, "DNS for Services and Pods", pod's hostname."""
 _ENDED = frozenset({"Failed", "Succeeded"})
 """Phases of pods that stay for whoever wants to look at them; others have taken their places."""
 
@@ -93,6 +96,7 @@ class PodWatch:
         self._pods: dict[str, PodState] = {}
         self._backends: dict[str, Backend] = {}
         self._by_address: dict[str, str] = {}
+        self._by_name: dict[str, set[str]] = {}
         self._events: list[Event] = []
         self._stream: ResponseStream | None = None
         self._lists = 0
@@ -135,13 +139,19 @@ class PodWatch:
             return tuple(self._events)
 
     def uid_of(self, told: str) -> str:
-        """Return the UID of the pod that *told* names; itself where that is no pod's address.
+        """Return the UID of the pod that *told* names; itself where it names none, or several.
 
-        :param told: what was said of who answered: a UID, or an address with or without its port
+        The pods of a StatefulSet have their names one after the other.
+
+        :param told: what was said of who answered: a UID, a name, or an address with or without its
+            port
         """
         host = told.rpartition(":")[0].strip("[]")
         with self._changed:
-            return self._by_address.get(told) or self._by_address.get(host) or told
+            if address := self._by_address.get(told) or self._by_address.get(host):
+                return address
+            named = self._by_name.get(told, ())
+            return next(iter(named)) if len(named) == 1 else told
 
     def note(self, kind: EventKind, *, backend: str = "", detail: str = "") -> None:
         """Add an event that the caller is about to cause."""
@@ -255,6 +265,8 @@ class PodWatch:
         if not state.ended:  # the address of one that has ended may be another's by now
             for address in state.addresses:
                 self._by_address[address] = state.uid  # an address is one pod's after another
+        for name in {state.name, state.name[:_HOSTNAME]}:
+            self._by_name.setdefault(name, set()).add(state.uid)
         known = self._backends.get(state.uid)
         now_s = time.monotonic()
         if state.serves and (known is None or known.removed_at_s is not None):

@@ -104,6 +104,13 @@ def pod(uid: str, address: str, *others: str, **told: Any) -> dict[str, Any]:
     return {"metadata": {"uid": uid, "name": f"pod-{uid}"}, "status": status}
 
 
+LONG = f"pod-{'of-a-long-name-' * 4}7d9f-x2x4z"
+
+
+def named(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    return pod | {"metadata": pod["metadata"] | {"name": name}}
+
+
 @pytest.fixture
 def watch() -> Iterator[PodWatch]:
     pods = [
@@ -111,11 +118,14 @@ def watch() -> Iterator[PodWatch]:
         pod("u2", ""),
         pod("u6", "fd00::5"),
         pod("both", "10.0.0.7", "fd00::7", conditions=[{"type": "Ready", "status": "True"}]),
+        named(pod("long", ""), LONG),
+        named(pod("first", ""), "shop-0"),
+        named(pod("second", ""), "shop-0"),
         # Evicted: its address was given to another that came after it, or before it in the list.
         pod("gone", "127.9.1.5", phase="Failed", reason="Evicted"),
     ]
     made = PodWatch(cast("KubeApi", Listing(*pods)), "ns", {"app": "shop"})
-    assert made.wait_for(lambda seen: len(seen) == 5, timeout_s=30.0)
+    assert made.wait_for(lambda seen: len(seen) == 8, timeout_s=30.0)
     yield made
     made.close()
 
@@ -131,10 +141,17 @@ def watch() -> Iterator[PodWatch]:
         ("10.0.0.7:50051", "both"),
         ("[fd00::7]:50051", "both"),
         ("127.9.1.6:50051", "127.9.1.6:50051"),
+        ("pod-u1", "u1"),
+        (LONG, "long"),
+        (LONG[:63], "long"),
+        ("pod-u", "pod-u"),
+        ("shop-0", "shop-0"),  # of a StatefulSet: which of the two is not known
         ("", ""),
     ],
 )
-def test_a_pod_is_known_by_its_uid_or_its_address(watch: PodWatch, told: str, uid: str) -> None:
+def test_a_pod_is_known_by_its_uid_its_address_or_its_name(
+    watch: PodWatch, told: str, uid: str
+) -> None:
     assert watch.uid_of(told) == uid
 
 
@@ -150,5 +167,8 @@ def test_a_pod_that_was_evicted_takes_no_replicas_place(watch: PodWatch) -> None
         "u2": True,
         "u6": True,
         "both": True,
+        "long": True,
+        "first": True,
+        "second": True,
         "gone": False,
     }
