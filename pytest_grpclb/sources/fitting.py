@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_grpclb.clusters.api.kube import KubeApi
     from pytest_grpclb.model import Manifest
 
-__all__ = ["LeftOutWarning", "applicable"]
+__all__ = ["LeftOutWarning", "applicable", "moved"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
@@ -71,6 +71,27 @@ def applicable(
             "else have them in the cluster beforehand (--grpclb-cluster)",
         )
     return applied
+
+
+def moved(manifests: Sequence[Manifest], workload: Manifest, namespace: str) -> list[Manifest]:
+    """Return *manifests* with those of the workload's own namespace in that of the test.
+
+    As `kubectl kustomize` does it with its setting ``namespace``: subjects of bindings go along.
+    """
+    home = workload["metadata"].get("namespace")
+    return [_moved(each, home, namespace) for each in manifests] if home else list(manifests)
+
+
+def _moved(manifest: Manifest, home: str, namespace: str) -> Manifest:
+    result = dict(manifest)
+    if manifest["metadata"].get("namespace") == home:
+        result["metadata"] = {**manifest["metadata"], "namespace": namespace}
+    if subjects := manifest.get("subjects"):
+        result["subjects"] = [
+            {**each, "namespace": namespace} if each.get("namespace") == home else each
+            for each in subjects
+        ]
+    return result
 
 
 def _unwanted(kind: str) -> str:

@@ -14,7 +14,7 @@ from pytest_grpclb.chart import render
 from pytest_grpclb.clusters.api.version import kube_version
 from pytest_grpclb.errors import ManifestError, ServiceError
 from pytest_grpclb.manifests import install_order, read_manifests, read_yaml
-from pytest_grpclb.sources.fitting import LeftOutWarning, applicable
+from pytest_grpclb.sources.fitting import LeftOutWarning, applicable, moved
 from pytest_grpclb.sources.protocol import Backends
 from pytest_grpclb.workloads import fitted, service_of
 
@@ -31,6 +31,8 @@ __all__ = ["ManifestSource", "ServiceSource", "read_files", "read_values"]
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_KUSTOMIZE = frozenset({"kustomization.yaml", "kustomization.yml"})
+"""Source: Kubernetes documentation, "Declarative Management ... Using Kustomize"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ def _found(
     service = service_of(
         manifests, namespace=namespace, source=source, workload=given.workload, port=given.port
     )
+    [under_test] = [each for each in manifests if _is(each, service.kind, service.deployment)]
+    manifests = moved(manifests, under_test, namespace)
     foreign = [each for each in manifests if _leaves(each, namespace)]
     if foreign:
         told = ", ".join(
@@ -159,7 +163,15 @@ def read_files(paths: Sequence[str], root: Path) -> list[Manifest]:
     manifests: list[Manifest] = []
     for file in dict.fromkeys(file for path in paths for file in _files(path, root)):
         try:
-            manifests += read_manifests(str(file), file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
+            if file.name in _KUSTOMIZE:
+                raise ServiceError(
+                    "--grpclb-manifests",
+                    message=f"{str(file)!r} says what kustomize shall do and is no manifest",
+                    advice="give the file that `kubectl kustomize` writes, or leave this one out "
+                    "of the pattern",
+                )
+            manifests += read_manifests(str(file), text)
         except (ManifestError, UnicodeDecodeError, OSError) as error:
             raise ServiceError(
                 "--grpclb-manifests", message=str(error), advice="correct the file"

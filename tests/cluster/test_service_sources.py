@@ -441,6 +441,46 @@ def test_other_kinds_are_refused_together_until_the_user_does_without(
     assert len(skipping.backends(api, Settings(), namespace=namespace).manifests) == 1
 
 
+def test_the_namespace_of_the_workload_gives_way_to_the_test_s(
+    api: KubeApi, namespace: str, tmp_path: Path
+) -> None:
+    """As `kubectl kustomize` writes it, or a team that has one namespace for a service."""
+    deployment = DEPLOYMENT.format(kind="Deployment", name="shop")
+    binding = (
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n"
+        "metadata: {name: b, namespace: prod}\n"
+        "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}\n"
+        "subjects:\n"
+        "- {kind: ServiceAccount, name: shop, namespace: prod}\n"
+        "- {kind: ServiceAccount, name: shop, namespace: other}\n"
+    )
+    source = files(
+        tmp_path,
+        a=deployment.replace("name: shop", "name: shop, namespace: prod", 1),
+        b=binding,
+    )
+    backends = source.backends(api, Settings(), namespace=namespace)
+    assert {each["metadata"]["namespace"] for each in backends.manifests} == {namespace}
+    [bound] = [each for each in backends.manifests if each["kind"] == "RoleBinding"]
+    assert [each["namespace"] for each in bound["subjects"]] == [namespace, "other"]
+
+
+def test_what_kustomize_is_told_is_no_manifest(
+    api: KubeApi, namespace: str, tmp_path: Path
+) -> None:
+    told = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"
+    source = files(
+        tmp_path, a=DEPLOYMENT.format(kind="Deployment", name="shop"), kustomization=told
+    )
+    with pytest.raises(ServiceError) as caught:
+        source.backends(api, Settings(), namespace=namespace)
+    file = tmp_path / "kustomization.yaml"
+    assert str(caught.value) == (
+        f"--grpclb-manifests: {str(file)!r} says what kustomize shall do and is no manifest; give "
+        "the file that `kubectl kustomize` writes, or leave this one out of the pattern"
+    )
+
+
 def test_objects_of_other_namespaces_are_refused(
     api: KubeApi, namespace: str, tmp_path: Path
 ) -> None:
