@@ -45,7 +45,13 @@ def only_the_message(
         if (path := getattr(plugin, "__file__", None))
         and not _is_users(Path(path), config.rootpath)
     }
-    failure.traceback = traceback.filter(lambda entry: str(entry.path) not in plugins)
+    # Frames that hide themselves stay: where nothing is left, pytest would show its own.
+    failure.traceback = traceback.filter(
+        lambda entry: (
+            entry.ishidden(failure)
+            or not (str(entry.path) in plugins or _is_ours(Path(entry.path)))
+        )
+    )
     if not any(_has_users_frames(each, config.rootpath) for each in _chain(cause)):
         error.__cause__ = None
     try:
@@ -73,6 +79,10 @@ def _paths(traceback: TracebackType | None) -> Iterator[str]:
         traceback = traceback.tb_next
 
 
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(_PACKAGE)
+
+
 def _is_users(path: Path, root: Path) -> bool:
-    ours = path.is_relative_to(_PACKAGE) or not _INSTALLED.isdisjoint(path.parts)
-    return path.is_relative_to(root) and not ours
+    installed = not _INSTALLED.isdisjoint(path.parts)
+    return path.is_relative_to(root) and not installed and not _is_ours(path)

@@ -16,7 +16,7 @@ from pytest_grpclb.errors import ManifestError, ServiceError
 from pytest_grpclb.manifests import install_order, read_manifests, read_yaml
 from pytest_grpclb.sources.fitting import LeftOutWarning, applicable, moved
 from pytest_grpclb.sources.protocol import Backends
-from pytest_grpclb.workloads import fitted, service_of
+from pytest_grpclb.workloads import fitted, service_of, workload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,11 +114,12 @@ def _found(
     *,
     source: str,
 ) -> Backends:
+    manifests = moved(
+        manifests, workload_of(manifests, source=source, workload=given.workload), namespace
+    )
     service = service_of(
         manifests, namespace=namespace, source=source, workload=given.workload, port=given.port
     )
-    [under_test] = [each for each in manifests if _is(each, service.kind, service.deployment)]
-    manifests = moved(manifests, under_test, namespace)
     foreign = [each for each in manifests if _leaves(each, namespace)]
     if foreign:
         told = ", ".join(

@@ -461,6 +461,7 @@ def test_the_namespace_of_the_workload_gives_way_to_the_test_s(
     )
     backends = source.backends(api, Settings(), namespace=namespace)
     assert {each["metadata"]["namespace"] for each in backends.manifests} == {namespace}
+    assert backends.service.namespace == namespace
     [bound] = [each for each in backends.manifests if each["kind"] == "RoleBinding"]
     assert [each["namespace"] for each in bound["subjects"]] == [namespace, "other"]
 

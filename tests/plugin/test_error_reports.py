@@ -44,6 +44,24 @@ def test_an_error_in_set_up_is_its_message_without_its_cause_and_other_plugins_f
     assert told[1].startswith("All traceback entries are hidden.")
 
 
+def test_what_the_api_refuses_is_its_message(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+        from pytest_grpclb.clusters.api.kube import PODS
+
+        @pytest.fixture
+        def grpclb_service(grpclb_cluster):
+            return grpclb_cluster.api.get(PODS, "nowhere", "nothing")
+        """
+    )
+    pytester.makepyfile(TEST)
+    result = run(pytester)
+    [told] = [n for n, line in enumerate(result.outlines) if "ApiError: GET" in line]
+    assert result.outlines[told - 1].lstrip(" >^") == ""  # below the line of the fixture
+    assert not [line for line in result.outlines if "pytest_grpclb/clusters/api/kube.py" in line]
+
+
 def test_its_cause_is_shown_with_the_full_trace(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TEST)
     result = run(pytester, "--full-trace", "--grpclb-tls-ca=missing.pem")
