@@ -57,8 +57,7 @@ def test_what_the_api_refuses_is_its_message(pytester: pytest.Pytester) -> None:
     )
     pytester.makepyfile(TEST)
     result = run(pytester)
-    [told] = [n for n, line in enumerate(result.outlines) if "ApiError: GET" in line]
-    assert result.outlines[told - 1].lstrip(" >^") == ""  # below the line of the fixture
+    result.stdout.fnmatch_lines([">*grpclb_cluster.api.get(*", "E*ApiError: GET *"])
     assert not [line for line in result.outlines if "pytest_grpclb/clusters/api/kube.py" in line]
 
 
