@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.live import finished
 from pytest_grpclb.model import EventKind
-from pytest_grpclb.report import failed_calls, status_name
+from pytest_grpclb.report import failed_calls, short_lived, status_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -67,11 +67,20 @@ def describe_failed_calls(traffic: Traffic, *, excused: Collection[int] = ()) ->
     if not failed:
         return ""
     beyond = f", beside {len(excused)} that are excused" if excused else ""
-    advice = _stopping_advice(traffic, without=excused) or _status_advice(traffic, without=excused)
+    advice = (
+        _age_advice(traffic)
+        or _stopping_advice(traffic, without=excused)
+        or _status_advice(traffic, without=excused)
+    )
     return (
         f"{traffic.strategy}: {failed} of {len(traffic.calls)} calls failed{beyond}\n"
         f"{failed_calls(traffic, without=excused)}{advice}"
     )
+
+
+def _age_advice(traffic: Traffic) -> str:
+    cause, _, remedy = short_lived(traffic).partition("; ")
+    return f"\nlikely cause: {cause}\nwhat to do: {remedy}" if cause else ""
 
 
 def _status_advice(traffic: Traffic, *, without: Collection[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_grpclb.report.diagnosis import diagnose, name_advice
+from pytest_grpclb.report.diagnosis import diagnose, name_advice, short_lived
 from pytest_grpclb.report.streams import ended_streams, stream_table
 from pytest_grpclb.report.summary import bars, format_summary, summary_row
 from pytest_grpclb.report.tables import (
@@ -27,6 +27,7 @@ __all__ = [
     "name_advice",
     "pod_name",
     "pod_table",
+    "short_lived",
     "status_name",
     "stream_table",
     "summary_row",

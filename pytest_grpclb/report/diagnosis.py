@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.model import Backend, Traffic, Verdict
 
-__all__ = ["diagnose", "name_advice"]
+__all__ = ["diagnose", "name_advice", "short_lived"]
 
 _AGES = 1.5
 """A connection ends at 1.1 times its age at the latest, and the client's report comes later."""
+_SHORT = 3
+"""So many times as many connections end as an age explains, before its unit is in doubt."""
 _INGRESS = IngressNginx().name
 _CLUSTER_IP = ClusterIp().name
 
@@ -194,6 +196,30 @@ def _age_that_ends_nothing(traffic: Traffic, verdict: Verdict) -> str:
     )
 
 
+def _short_lived(traffic: Traffic, _: Verdict) -> str:
+    return short_lived(traffic)
+
+
+def short_lived(traffic: Traffic) -> str:
+    """Return what is wrong where far more connections ended than their age has them do."""
+    age_s = None if traffic.timers is None else traffic.timers.connection_age_s
+    closed = sum(
+        event.kind is EventKind.CONNECTION_CLOSED and event.at_s >= traffic.started_at_s
+        for event in traffic.events
+    )
+    if age_s is None or not closed:
+        return ""
+    ran_s = max(traffic.calls.done_s, default=traffic.started_at_s) - traffic.started_at_s
+    usual = traffic.channels * len(traffic.backends) * (1 + ran_s / age_s)
+    if closed <= _SHORT * usual:
+        return ""
+    return (
+        f"{closed} connections ended in {ran_s:.2f} s, though the service was told a max "
+        f"connection age of {age_s:g} s; see in which unit it reads what it is told "
+        "(grpclb_connection_age_env=NAME tells seconds, NAME={ms} milliseconds)"
+    )
+
+
 def _newcomers(traffic: Traffic, verdict: Verdict) -> list[Backend]:
     return [
         backend
@@ -326,6 +352,7 @@ _CAUSES: tuple[Callable[[Traffic, Verdict], str], ...] = (
     _unnamed,
     _too_few,
     _strangers,
+    _short_lived,
     _still_called,
     _long_streams,
     _pinned_connections,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_grpclb.model import Event, EventKind, Mechanism, Outcome, Traffic
-from pytest_grpclb.report import diagnose
+from pytest_grpclb.report import diagnose, short_lived
 
 from .made_traffic import TIMERS, Rows, made_traffic, pods
 from .test_report import ALL_ON_ONE, connected, verdict_of
@@ -129,6 +129,28 @@ def test_the_diagnosis_of_a_missing_connection_age() -> None:
         "1 new pod; set one on the servers (max_connection_age_s; grpclb_connection_age_env says "
         "how yours is told)"
     )
+
+
+def closings(number: int) -> tuple[Event, ...]:
+    closed = Event(at_s=0.3, kind=EventKind.CONNECTION_CLOSED, address="10.0.0.1:50051")
+    return (closed,) * number
+
+
+def test_the_diagnosis_of_an_age_in_another_unit() -> None:
+    """At 0.3 s, each of 3 pods may end 1 + 0.584 / 0.3 connections: 8.84 together."""
+    aged = with_newcomer(connection_age_s=0.3)
+    assert diagnose(replace(aged, events=closings(27)), NEWCOMER_IDLE) == (
+        "27 connections ended in 0.58 s, though the service was told a max connection age of "
+        "0.3 s; see in which unit it reads what it is told (grpclb_connection_age_env=NAME tells "
+        "seconds, NAME={ms} milliseconds)"
+    )
+    for other in (
+        aged,
+        replace(aged, events=closings(26)),
+        replace(aged, events=closings(27), channels=2),
+        replace(with_newcomer(connection_age_s=None), events=closings(27)),
+    ):
+        assert short_lived(other) == ""
 
 
 def test_the_diagnosis_of_an_age_that_the_service_does_not_take() -> None:
