@@ -71,6 +71,10 @@ class Grpclb:
         self._components, self._client, self._ingress = components, client, ingress
         self._channels = functools.cache(open_channels)
 
+    def __repr__(self) -> str:
+        """Say what it is in pytest's account of a failed test."""
+        return f"<Grpclb: {self.service.deployment} behind {self.strategy.name}>"
+
     # --- what runs
 
     @property

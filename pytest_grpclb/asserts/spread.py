@@ -63,7 +63,9 @@ def assert_even_spread(source: Traffic | LiveTraffic) -> Verdict:
         there = f"there {'was' if pods == 1 else 'were'} {plural(pods, 'pod')}"
         if pods >= 2:
             there = f"{len(standing)} of its {pods} pods was ready from beginning to end"
-        raise ValueError(f"traffic: {there}; a spread is over at least 2, so raise the replicas")
+        raise ValueError(
+            f"traffic: {there}; a spread is over at least 2, so raise --grpclb-replicas"
+        )
     counts = traffic.counts()
     passing = {backend.uid for backend in traffic.backends} - {each.uid for each in standing}
     # Failed calls and calls under way took picks that no count shows: no exact bound then.
@@ -188,7 +190,7 @@ def assert_pinned(source: Traffic | LiveTraffic) -> None:
     if backends < 2:
         raise ValueError(
             f"traffic: it had {backends} backend; whether calls are pinned to one shows only among "
-            "at least 2, so raise the replicas"
+            "at least 2, so raise --grpclb-replicas"
         )
     replaced = _replaced_connections(traffic)
     paths = channel_paths(traffic.calls)

@@ -115,7 +115,7 @@ def assert_even_streams(
     if len(look.standing) < 2:
         raise ValueError(
             f"traffic: {plural(len(look.standing), 'pod')} is ready; a spread is over at least 2, "
-            "so raise the replicas"
+            "so raise --grpclb-replicas"
         )
     verdict = look.judge(due_s=due_at_s(look))
     return conclude(

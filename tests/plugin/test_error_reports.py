@@ -106,3 +106,10 @@ def test_keeping_what_ends_with_the_run_is_told_to_be_no_use(
         f"--grpclb-keep={keep} keeps nothing: the cluster 'embedded' ends with the run; "
         "--grpclb-artifacts=DIR saves what tests that fail leave"
     ]
+
+
+def test_the_fixture_of_a_test_that_failed_says_what_it_was(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(grpclb): assert grpclb is None")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1)
+    assert "grpclb = <Grpclb: greeter behind headless>" in result.outlines

@@ -203,7 +203,7 @@ def test_allowed_failures_are_answers_of_who_gave_them() -> None:
 
 
 def test_a_spread_over_one_pod_is_no_question() -> None:
-    over = "; a spread is over at least 2, so raise the replicas"
+    over = "; a spread is over at least 2, so raise --grpclb-replicas"
     late = replace(pods(2)[1], ready_at_s=0.5)
     for backends, there in (
         (pods(1), "there was 1 pod"),
@@ -319,7 +319,7 @@ def test_a_failed_call_fails_pinning() -> None:
 def test_pinning_among_one_pod_is_no_question() -> None:
     told = (
         "traffic: it had 1 backend; whether calls are pinned to one shows only among at least 2, "
-        "so raise the replicas"
+        "so raise --grpclb-replicas"
     )
     with pytest.raises(ValueError, match=exactly(told)):
         assert_pinned(made_traffic(["a"] * 50, backends=pods(1)))

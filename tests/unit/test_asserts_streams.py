@@ -356,7 +356,7 @@ def test_a_spread_is_over_at_least_two_pods() -> None:
     with pytest.raises(ValueError, match="spread") as raised:
         assert_even_streams(streaming(opened("a"), backends=pods(1)))
     assert str(raised.value) == (
-        "traffic: 1 pod is ready; a spread is over at least 2, so raise the replicas"
+        "traffic: 1 pod is ready; a spread is over at least 2, so raise --grpclb-replicas"
     )
 
 
