@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from grpc._cython import cygrpc
 
 from pytest_grpclb._pb import driver_pb2
-from pytest_grpclb.programs.channels import cluster_target
+from pytest_grpclb.programs.channels import cluster_target, opened
 
 from .conftest import Program, named, plan_for
 
@@ -150,3 +153,27 @@ def test_a_trace_too_small_to_count_by_leaves_the_count_absent(
     run = start_run(plan).finish()
     assert not run.reports[0].channels[0].HasField("picker_rebuilds")
     assert not run.reports[-1].channels[0].HasField("picker_rebuilds")
+
+
+def test_hundreds_of_channels_are_told_apart_without_listing_all_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listing, listed = cygrpc.channelz_get_top_channels, 0
+
+    def count(first: int) -> Any:
+        nonlocal listed
+        page = listing(first)
+        listed += len(json.loads(page).get("channel", []))
+        return page
+
+    async def open_them() -> list[int | None]:
+        plan = driver_pb2.Plan(target="ipv4:127.0.0.1:1", channels=300)
+        async with opened(driver_pb2.Plan(target="ipv4:127.0.0.1:1", channels=1)):
+            monkeypatch.setattr(cygrpc, "channelz_get_top_channels", count)
+            async with opened(plan) as channels:
+                return [each.channelz_id for each in channels]
+
+    numbers = asyncio.run(open_them())
+    assert None not in numbers
+    assert len(set(numbers)) == 300
+    assert listed <= 600  # each one when it is new, and once more before the next
