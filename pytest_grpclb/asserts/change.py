@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
 from pytest_grpclb.asserts.judging import Judge
-from pytest_grpclb.asserts.spread import AGE_JITTER, conclude
+from pytest_grpclb.asserts.spread import (
+    AGE_JITTER,
+    channels_advice,
+    conclude,
+    longest_connection_s,
+)
 from pytest_grpclb.model import CHANGES, Mechanism, Outcome, Rebalance
 from pytest_grpclb.statistics import (
     answers,
@@ -241,8 +246,12 @@ class Look:
             )
         else:
             verdict = self.judge.verdict(self.judge.sample(self._since(self.judged_from_s)))
-        advice = "let the traffic run longer, or at a higher rate"
-        verdict = conclude(self.traffic, verdict, advice=advice, excused=self.excused)
+        advice, seen = "let the traffic run longer, or at a higher rate", None
+        if self.traffic.mechanism is Mechanism.CONNECTION and self.judged_from_s is not None:
+            channels, seen = verdict.needed_calls, self.traffic.channels
+            sends = f"grpclb.traffic(rate={channels}, channels={channels})"
+            advice = channels_advice(verdict, sends)
+        verdict = conclude(self.traffic, verdict, advice=advice, excused=self.excused, seen=seen)
         return Rebalance(
             verdict=verdict,
             changed_at_s=self.change.at_s,
@@ -274,9 +283,16 @@ class Look:
     def _missed_after_deadline(self, picker: int, backend: Backend) -> int:
         """Count what a picker sent elsewhere, from the deadline to its first call there."""
         first = self.first.get((picker, backend.uid))
-        sent_s = self.sent_s[picker]
+        sent_s, since_s = self.sent_s[picker], _changed_at_s(backend) + self.deadline_s
         until = len(sent_s) if first is None else bisect_left(sent_s, first.sent_s)
-        return until - bisect_right(sent_s, _changed_at_s(backend) + self.deadline_s)
+        missed = until - bisect_right(sent_s, since_s)
+        if self.traffic.mechanism is Mechanism.CONNECTION and missed > 0:
+            # However many calls a connection carries, it is one pick: those of its channel's that
+            # must have ended. Without an age none ever does, and no pick is left to wait for.
+            longest_s = longest_connection_s(self.timers)
+            if math.isfinite(longest_s):
+                return self.traffic.channels * int((sent_s[until - 1] - since_s) // longest_s)
+        return missed
 
     def _first_call_s(self, backend: Backend) -> float:
         done_s = min(first.done_s for (_, uid), first in self.first.items() if uid == backend.uid)

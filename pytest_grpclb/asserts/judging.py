@@ -13,8 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_grpclb.asserts.spread import count_replaced_connections, longest_connection_s
 from pytest_grpclb.model import Mechanism, Outcome, Verdict
-from pytest_grpclb.statistics import EvenProof, calls_needed, judge_spread
+from pytest_grpclb.statistics import EvenProof, calls_needed, channel_paths, judge_spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,9 +53,6 @@ class Judge:
         counts = Counter(answer.backend for answer in calls)
         if len(self.backends) == 1:
             return self._on_the_only_one(counts)
-        firsts: dict[int, str] = {}
-        for answer in calls:
-            firsts.setdefault(answer.channel, answer.backend)
         verdict = judge_spread(
             counts,
             backends=[backend.uid for backend in self.backends],
@@ -62,7 +60,8 @@ class Judge:
             alpha=self.alpha,
             power=self._shared_power,
             skew=self.traffic.skew,
-            connections=Counter(firsts.values()),
+            connections=Counter(path.first_backend for path in channel_paths(calls)),
+            replaced_connections=self._replaced_connections(calls),
             names={backend.uid: backend.name for backend in self.traffic.backends},
         )
         proven = self._proven(calls) if verdict.outcome is Outcome.INCONCLUSIVE else None
@@ -84,6 +83,11 @@ class Judge:
     @property
     def _shared_power(self) -> float:
         return 1.0 - (1.0 - self.power) / 2.0
+
+    def _replaced_connections(self, calls: Sequence[Answer]) -> int:
+        if math.isfinite(longest_connection_s(self.traffic.timers)):
+            return len(self.backends)  # so few there are for lack of time only
+        return count_replaced_connections(self.traffic, calls)
 
     @property
     def _fixed(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import Backend, EventKind, Mechanism, Outcome
 from pytest_grpclb.report import format_failure, format_verdict_line, name_advice, timeline
 from pytest_grpclb.statistics import (
+    answers,
     channel_paths,
     count_interval,
     count_unnamed,
@@ -23,10 +25,11 @@ from pytest_grpclb.statistics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pytest_grpclb.asserts.live import LiveTraffic
-    from pytest_grpclb.model import Traffic, Verdict
+    from pytest_grpclb.model import Timers, Traffic, Verdict
+    from pytest_grpclb.statistics import Answer
 
 __all__ = [
     "AGE_JITTER",
@@ -34,8 +37,11 @@ __all__ = [
     "assert_pinned",
     "assert_share",
     "assert_weighted_spread",
+    "channels_advice",
     "conclude",
+    "count_replaced_connections",
     "find_backend",
+    "longest_connection_s",
     "require_known",
 ]
 
@@ -68,12 +74,15 @@ def assert_even_spread(source: Traffic | LiveTraffic) -> Verdict:
         )
     counts = traffic.counts()
     passing = {backend.uid for backend in traffic.backends} - {each.uid for each in standing}
-    # Failed calls and calls under way took picks that no count shows: no exact bound then.
-    complete = not passing and traffic.ended_at_s is not None and not traffic.calls.failed()
-    connections: dict[str, int] = {}
-    if traffic.mechanism is Mechanism.CONNECTION:
-        for path in channel_paths(traffic.calls):
-            connections[path.first_backend] = connections.get(path.first_backend, 0) + 1
+    # Failed calls, unnamed ones and those under way took picks that no count shows: no exact bound.
+    named = sum(counts.values()) == len(traffic.calls)
+    complete = named and not passing and traffic.ended_at_s is not None
+    alarm = traffic.alarm
+    if alarm is not None and passing:
+        # Calls that missed a pod which was going, or reached one that came, are no evidence.
+        alarm = replace(alarm, raised_after=None)
+    answered = list(answers(traffic.calls))
+    connections = Counter(path.first_backend for path in channel_paths(answered))
     verdict = judge_spread(
         {uid: count for uid, count in counts.items() if uid not in passing},
         backends=[backend.uid for backend in standing],
@@ -84,10 +93,17 @@ def assert_even_spread(source: Traffic | LiveTraffic) -> Verdict:
         pickers=traffic.channels if traffic.pickers is None else traffic.pickers,
         picker_rebuilds=traffic.picker_rebuilds if complete else None,
         connections=connections,
+        replaced_connections=count_replaced_connections(traffic, answered),
         names={backend.uid: backend.name for backend in standing},
-        alarm=traffic.alarm,
+        alarm=alarm,
     )
-    return conclude(traffic, verdict)
+    if traffic.mechanism is not Mechanism.CONNECTION:
+        return conclude(traffic, verdict)
+    channels = verdict.needed_calls
+    # Channels take turns, and not each in time: three calls for each give every one its call.
+    sends = f"grpclb.drive(channels={channels}, calls={3 * channels})"
+    advice = channels_advice(verdict, sends)
+    return conclude(traffic, verdict, advice=advice, seen=connections.total())
 
 
 def assert_weighted_spread(source: Traffic | LiveTraffic, weights: Mapping[str, float]) -> Verdict:
@@ -193,7 +209,7 @@ def assert_pinned(source: Traffic | LiveTraffic) -> None:
             "at least 2, so raise --grpclb-replicas"
         )
     replaced = _replaced_connections(traffic)
-    paths = channel_paths(traffic.calls)
+    paths = channel_paths(answers(traffic.calls))
     for path in paths:
         if path.switches > replaced:
             raise AssertionError(
@@ -227,11 +243,13 @@ def conclude(
     *,
     advice: str = "",
     excused: Collection[int] = (),
+    seen: int | None = None,
 ) -> Verdict:
     """Tell the observer of *verdict* and return it if it is EVEN; the one place that raises others.
 
     :param advice: what to do about too few calls
     :param excused: sequence numbers of failed calls that are none
+    :param seen: how many there are of what there are too few of; None: of the verdict's calls
     :raises AssertionError: if it is SKEWED, or a call failed
     :raises InconclusiveError: if the calls are too few to tell, or do not say who answered
     """
@@ -241,7 +259,7 @@ def conclude(
         verdict = replace(verdict, outcome=Outcome.SKEWED, reason=strangers)
     elif unnamed := count_unnamed(traffic.calls):
         verdict = replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=_describe_unnamed(unnamed))
-        advice = name_advice(traffic)
+        advice, seen = name_advice(traffic), None
     if traffic.observer is not None:
         traffic.observer(verdict)
     if told := describe_failed_calls(traffic, excused=excused):
@@ -249,10 +267,19 @@ def conclude(
     if verdict.outcome is Outcome.SKEWED:
         raise AssertionError(format_failure(traffic, verdict))
     if verdict.outcome is Outcome.INCONCLUSIVE:
+        seen = verdict.calls if seen is None else seen
         raise InconclusiveError(
-            verdict.reason, seen=verdict.calls, needed=verdict.needed_calls, advice=advice
+            verdict.reason, seen=seen, needed=verdict.needed_calls, advice=advice
         )
     return verdict
+
+
+def channels_advice(verdict: Verdict, sends: str) -> str:
+    """Return what to do about too few connections.
+
+    :param sends: what opens as many as are needed
+    """
+    return f"each channel makes one: use at least {verdict.needed_calls}, e.g. {sends}"
 
 
 def require_known(traffic: Traffic) -> None:
@@ -325,8 +352,27 @@ def find_backend(traffic: Traffic, key: str | Backend) -> Backend:
     raise ValueError(f"backend: {key!r} is no pod of this traffic; its pods: {names}")
 
 
+def longest_connection_s(timers: Timers | None) -> float:
+    """Return how long a connection, and the making of the next one, can take; may be infinite."""
+    if timers is None or timers.connection_age_s is None:
+        return math.inf
+    return (1.0 + AGE_JITTER) * timers.connection_age_s + timers.connect_s
+
+
+def count_replaced_connections(traffic: Traffic, answered: Sequence[Answer]) -> int:
+    """Return how many connections took the place of another one meanwhile, at the least.
+
+    Another pod shows one; and none outlives its age, though the next one may be to the same pod.
+    """
+    paths = channel_paths(answered)
+    sent_s = [answer.sent_s for answer in answered]
+    lasted_s = max(sent_s) - min(sent_s) if sent_s else 0.0
+    aged = int(lasted_s // longest_connection_s(traffic.timers))
+    return max(sum(path.switches for path in paths), aged * len(paths))
+
+
 def _replaced_connections(traffic: Traffic) -> int:
-    """Return how often one channel's connection can have been replaced."""
+    """Return how often one channel's connection can have been replaced, at the most."""
     removed = sum(event.kind is EventKind.ENDPOINT_REMOVED for event in traffic.events)
     age_s = traffic.timers.connection_age_s if traffic.timers else None
     if age_s is None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from pytest_grpclb.asserts.change import rebalance_deadline_s
 from pytest_grpclb.asserts.failures import INTERNAL, UNAVAILABLE, kill_window_of
 from pytest_grpclb.asserts.rebalance import SLACK_S
-from pytest_grpclb.asserts.spread import conclude
+from pytest_grpclb.asserts.spread import channels_advice, conclude
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import CHANGES, EventKind, Outcome, Traffic
+from pytest_grpclb.model import CHANGES, EventKind, Mechanism, Outcome, Traffic
 from pytest_grpclb.report import ended_streams, stream_table, timeline
 from pytest_grpclb.statistics import judge_spread, plural
 
@@ -118,14 +118,12 @@ def assert_even_streams(
             "so raise --grpclb-replicas"
         )
     verdict = look.judge(due_s=due_at_s(look))
-    return conclude(
-        look.traffic,
-        verdict,
-        advice=f"open at least {verdict.needed_calls}: grpclb.streams({verdict.needed_calls})"
-        if look.at_s >= due_at_s(look)
-        else "let them stay open longer",
-        excused=look.cut_by_kills(kill_window_s),
-    )
+    needed, advice = verdict.needed_calls, "let them stay open longer"
+    if look.at_s >= due_at_s(look):
+        advice = f"open at least {needed}: grpclb.streams({needed})"
+        if look.traffic.mechanism is Mechanism.CONNECTION:
+            advice = channels_advice(verdict, f"grpclb.streams({needed}, channels={needed})")
+    return conclude(look.traffic, verdict, advice=advice, excused=look.cut_by_kills(kill_window_s))
 
 
 class _Look:

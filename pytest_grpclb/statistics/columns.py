@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_grpclb.model import UNKNOWN_BACKEND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_grpclb.model import Calls
 
@@ -76,10 +76,10 @@ def first_answers(calls: Calls) -> dict[str, float]:
     return first
 
 
-def channel_paths(calls: Calls) -> list[ChannelPath]:
+def channel_paths(answered: Iterable[Answer]) -> list[ChannelPath]:
     """Return the path of each channel that got answers, by channel."""
     # By sending order: where a connection is replaced, answers of the old and the new one mix.
-    ordered = sorted((answer.channel, answer.sequence, answer.backend) for answer in answers(calls))
+    ordered = sorted((answer.channel, answer.sequence, answer.backend) for answer in answered)
     by_channel: dict[int, list[str]] = {}
     for channel, _, backend in ordered:
         by_channel.setdefault(channel, []).append(backend)

@@ -36,6 +36,7 @@ def judge_spread(
     pickers: int = 1,
     picker_rebuilds: int | None = None,
     connections: Mapping[str, int] | None = None,
+    replaced_connections: int = 0,
     weights: Sequence[float] | None = None,
     names: Mapping[str, str] | None = None,
     alarm: Alarm | None = None,
@@ -59,6 +60,7 @@ def judge_spread(
     :param pickers: round-robin pickers that worked independently
     :param picker_rebuilds: how often one was replaced meanwhile; None: unknown
     :param connections: connections that each backend was given, for ``Mechanism.CONNECTION``
+    :param replaced_connections: how many more are known of, though not all that there were
     :param weights: each backend's share in proportion; without them all are equal
     :param names: what to call backends in the reason, where it is not their key
     :param alarm: the watch that was kept while calls were sent; the verdict is SKEWED if it cried
@@ -85,7 +87,7 @@ def judge_spread(
         unit=unit,
     )
     if mechanism is Mechanism.CONNECTION:
-        judgement = _judge_connections(sample, connections or {})
+        judgement = _judge_connections(sample, connections or {}, replaced_connections)
     elif mechanism is Mechanism.ROUND_ROBIN and picker_rebuilds == 0 and weights is None:
         judgement = _judge_round_robin(sample, pickers)
         if judgement.needed_calls > (binomial := _judge_binomial(sample)).needed_calls:
@@ -261,7 +263,9 @@ def _judge_binomial(sample: _Sample) -> _Judgement:
     )
 
 
-def _judge_connections(sample: _Sample, connections: Mapping[str, int]) -> _Judgement:
+def _judge_connections(
+    sample: _Sample, connections: Mapping[str, int], replaced: int
+) -> _Judgement:
     picks = _Sample(
         counts={backend: connections.get(backend, 0) for backend in sample.counts},
         shares=sample.shares,
@@ -272,7 +276,8 @@ def _judge_connections(sample: _Sample, connections: Mapping[str, int]) -> _Judg
         unit="connection",
     )
     by_connections = _judge_binomial(picks)
-    if by_connections.outcome is Outcome.INCONCLUSIVE and picks.calls < len(sample.counts):
+    few = picks.calls + replaced < len(sample.counts)
+    if by_connections.outcome is Outcome.INCONCLUSIVE and few:
         # Fewer connections than backends: no pick of theirs could give every backend its share. Of
         # more, calls say nothing, for those of one connection share its backend.
         by_calls = _judge_binomial(sample)

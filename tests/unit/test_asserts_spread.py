@@ -10,7 +10,7 @@ import pytest
 
 from pytest_grpclb.asserts import assert_even_spread, assert_no_calls_to, assert_pinned
 from pytest_grpclb.errors import GrpclbError, InconclusiveError
-from pytest_grpclb.model import Event, EventKind, Mechanism, Outcome, Verdict
+from pytest_grpclb.model import Alarm, Event, EventKind, Mechanism, Outcome, Verdict
 
 from .made_traffic import TIMERS, Rows, made_traffic, pods
 
@@ -88,6 +88,29 @@ def test_round_robin_that_is_not_complete_is_not_held_to_the_exact_bound() -> No
     late = replace(pods(4)[3], ready_at_s=0.1)
     joined = replace(running, backends=(*pods(3), late), ended_at_s=1.0)
     assert assert_even_spread(joined).alpha == 1e-6
+    # An answer that names nobody, such as an error that the test allows, took one too.
+    unnamed = Rows()
+    for call in range(660):
+        if call % 33 == 2:
+            unnamed.fail(5, at_s=call / 1000)
+        else:
+            unnamed.answer("abc"[call % 3], at_s=call / 1000)
+    calls = replace(unnamed.calls(), allowed=frozenset({5}))
+    assert assert_even_spread(replace(running, calls=calls, ended_at_s=1.0)).alpha == 1e-6
+
+
+def test_an_alarm_over_pods_that_did_not_stay_is_none() -> None:
+    """Clients may hear of a pod's end before the test process does."""
+    left = replace(pods(3)[2], removed_at_s=0.006)
+    rows = ["a", "b", "c"] * 2 + ["a", "b"] * 40
+    alarm = Alarm(alpha=1e-6, raised_after=80)
+    traffic = made_traffic(rows, backends=(*pods(2), left), alarm=alarm)
+    told = (
+        "INCONCLUSIVE: 84 calls are too few: 246 are needed to find one backend at 1.5 times its "
+        "share; these find 1.77 times; send at least 246, e.g. grpclb.drive(calls=246)"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)):
+        assert_even_spread(traffic)
 
 
 def test_only_pods_that_stood_throughout_count() -> None:
@@ -223,6 +246,38 @@ def test_many_connections_are_the_unit_where_connections_are_picked() -> None:
             rows.answer(backend, channel=channel)
     verdict = assert_even_spread(made_traffic(rows, mechanism=Mechanism.CONNECTION, channels=600))
     assert verdict.test == "exact binomial per backend, connections as the unit"
+
+
+def test_too_few_connections_take_more_channels_not_more_calls() -> None:
+    rows = Rows()
+    for call in range(600):
+        rows.answer("abc"[call % 3], channel=call % 12)
+    told = (
+        "INCONCLUSIVE: 12 connections are too few: 584 are needed to find one backend at 1.5 times "
+        "its share; these find none; each channel makes one: use at least 584, e.g. "
+        "grpclb.drive(channels=584, calls=1752)"
+    )
+    with pytest.raises(InconclusiveError, match=exactly(told)) as raised:
+        assert_even_spread(made_traffic(rows, mechanism=Mechanism.CONNECTION, channels=12))
+    assert (raised.value.seen, raised.value.needed) == (12, 584)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_calls_of_one_channel_whose_connections_aged_show_no_skew_of_the_picks(seed: int) -> None:
+    """Each of its connections is another pick at random, which 40 calls in a row follow."""
+    rows, chance = Rows(), random.Random(seed)
+    for _ in range(50):
+        backend = chance.choice("abc")
+        for _ in range(40):
+            rows.answer(backend, at_s=len(rows.rows) / 200)
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 1 connection is too few: 584 "):
+        assert_even_spread(made_traffic(rows, mechanism=Mechanism.CONNECTION))
+
+
+def test_two_connections_cannot_give_three_pods_their_shares() -> None:
+    rows = made_traffic([*["a"] * 300, *["b"] * 300], mechanism=Mechanism.CONNECTION)
+    with pytest.raises(AssertionError, match=r"^headless: SKEWED: pod-c answered 0 of 600 calls "):
+        assert_even_spread(rows)
 
 
 # --- assert_pinned

@@ -364,6 +364,15 @@ def test_through_connections_it_is_the_connections_that_count() -> None:
     with pytest.raises(AssertionError) as raised:
         assert_even_streams(streaming(opened(*"a" * 600), mechanism=Mechanism.CONNECTION))
     assert "pod-a was given 600 of 600 streams" in str(raised.value)
+    few = [replace(each, channel="abc".index(each.backend)) for each in opened(*"abc" * 300)]
+    told = (
+        "INCONCLUSIVE: 3 connections are too few: 601 are needed to find one backend at 1.5 times "
+        "its share; these find none; each channel makes one: use at least 601, e.g. "
+        "grpclb.streams(601, channels=601)"
+    )
+    with pytest.raises(InconclusiveError) as inconclusive:
+        assert_even_streams(streaming(few, mechanism=Mechanism.CONNECTION))
+    assert str(inconclusive.value) == told
 
 
 # --- the table

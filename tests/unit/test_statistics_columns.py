@@ -40,19 +40,21 @@ def test_a_channel_s_path_follows_the_order_of_sending() -> None:
         status=(0, 0, 0, 0),
         identities=("a", "b"),
     )
-    assert channel_paths(calls) == [ChannelPath(channel=0, first_backend="a", calls=4, switches=1)]
+    assert channel_paths(answers(calls)) == [
+        ChannelPath(channel=0, first_backend="a", calls=4, switches=1)
+    ]
 
 
 def test_channels_have_paths_of_their_own() -> None:
     rows = Rows()
     for backend, channel in (("b", 1), ("a", 0), ("b", 1), ("c", 0)):
         rows.answer(backend, channel=channel)
-    assert channel_paths(rows.calls()) == [
+    assert channel_paths(answers(rows.calls())) == [
         ChannelPath(channel=0, first_backend="a", calls=2, switches=1),
         ChannelPath(channel=1, first_backend="b", calls=2, switches=0),
     ]
 
 
 def test_no_calls_have_no_paths() -> None:
-    assert channel_paths(Calls()) == []
+    assert channel_paths(answers(Calls())) == []
     assert first_answers(Calls()) == {}

@@ -121,14 +121,14 @@ def test_a_connection_carries_the_calls_of_one_backend_after_the_other(
 ) -> None:
     traffic = data.draw(traffics(counts, mechanism=Mechanism.CONNECTION, channels=channels))
     called = sum(count > 0 for count in counts.values())
-    switches = sum(path.switches for path in channel_paths(traffic.calls))
+    switches = sum(path.switches for path in channel_paths(answers(traffic.calls)))
     assert switches == max(0, called - channels) == traffic.picker_rebuilds
     assert traffic.warm_up_seen == (1,) * channels
 
 
 def test_channels_share_the_calls_of_a_backend_that_they_are_pinned_to() -> None:
     generator = traffics({"uid-1": 7, "uid-2": 2}, mechanism=Mechanism.CONNECTION, channels=3)
-    paths = channel_paths(find(generator, lambda _: True).calls)
+    paths = channel_paths(answers(find(generator, lambda _: True).calls))
     assert [(path.first_backend, path.calls) for path in paths] == [
         ("uid-1", 4),  # channels 0 and 2 share the seven
         ("uid-2", 2),
