@@ -46,12 +46,14 @@ class ScriptedRun:
         self.rows: list[tuple[int, str | None]] = []
         self.error = error
         self.stopped = False
+        self.asked: list[int] = []
 
     @property
     def finished(self) -> bool:
         return not self.messages
 
     def answered(self, start: int) -> list[tuple[int, str | None]]:
+        self.asked.append(start)
         return self.rows[start:]
 
     def wait_change(self, _timeout_s: float) -> None:
@@ -166,6 +168,7 @@ def test_an_even_run_sends_all_its_calls() -> None:
     assert ended(run, watch()) == Alarm(alpha=1e-6)
     assert not run.stopped
     assert len(run.rows) == 600
+    assert run.asked == [0, 0, 300]  # only what is new
 
 
 def test_a_skew_in_the_last_report_is_certain_all_the_same() -> None:
@@ -229,6 +232,9 @@ CHAT = CallTemplate(method="/shop.Shop/Chat", kind=CallKind.BIDIRECTIONAL_STREAM
 def test_an_end_that_is_given_is_that_of_the_stream() -> None:
     assert stream_of(CHAT, duration_s=None, messages=None) == CHAT
     assert stream_of(CHAT, duration_s=1, messages=2) == replace(CHAT, duration_s=1, messages=2)
+    short = replace(CHAT, messages=1)
+    assert stream_of(CHAT, duration_s=None, messages=1) == short
+    assert stream_of(short, duration_s=None, messages=None) == short
 
 
 @pytest.mark.parametrize(

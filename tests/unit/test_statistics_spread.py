@@ -288,10 +288,11 @@ def test_what_cannot_be_judged_is_refused(more: dict[str, Any], told: str) -> No
 
 
 def test_the_measures_of_a_verdict_match_hand_counts() -> None:
-    verdict = judge({"a": 60, "b": 30, "c": 0})
+    verdict = judge({"a": 60, "b": 15, "c": 15})
     assert verdict.max_over_mean == 2.0
-    assert verdict.min_over_mean == 0.0
-    assert verdict.jain == pytest.approx(90**2 / (3 * (60**2 + 30**2)))
+    assert verdict.min_over_mean == 0.5
+    assert verdict.jain == pytest.approx(90**2 / (3 * (60**2 + 15**2 + 15**2)))
+    assert judge({"a": 60}).min_over_mean == 0.0
 
 
 def test_chi_square_matches_hand_count() -> None:

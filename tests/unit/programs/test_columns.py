@@ -92,3 +92,10 @@ def test_a_stream_is_told_of_when_it_opens_and_when_it_ends() -> None:
     assert list(ended.messages_sent) == [2]
     assert list(ended.messages_received) == [3]
     assert list(ended.opened.sequence) == []
+
+
+def test_a_stream_that_nothing_names_the_backend_of_is_unnamed() -> None:
+    recorder = Recorder()
+    recorder.record_opened(0, 0, sent_s=1.0, opened_s=1.5, backend=None)
+    [columns] = recorder.take()
+    assert (list(columns.opened.backend), list(columns.identities)) == ([-1], [])

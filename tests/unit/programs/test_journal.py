@@ -76,3 +76,46 @@ def test_who_has_taken_more_than_there_is_hears_so(taken: int) -> None:
             await rest(journal, taken)
 
     asyncio.run(play())
+
+
+def test_a_reader_that_waits_is_told_at_once_of_what_comes_and_of_the_end() -> None:
+    async def play() -> None:
+        journal = Journal()
+        told_of: list[float] = []
+
+        async def read() -> None:
+            told_of.extend([each.started.clock_s async for each in journal.follow(0)])
+            told_of.append(-1.0)
+
+        async def until_it_waits() -> None:
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        reader = asyncio.create_task(read())
+        first = journal.follow(0)
+        await until_it_waits()
+        assert not reader.done()  # nothing has been said yet, nor that nothing will be
+        waiting = asyncio.ensure_future(anext(first))
+        await until_it_waits()
+        journal.write(told(0))
+        assert (await asyncio.wait_for(waiting, 5)).started.clock_s == 0
+        more = asyncio.ensure_future(anext(first))
+        await until_it_waits()
+        journal.end()
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(more, 5)
+        await asyncio.wait_for(reader, 5)  # who was followed by another one ends as well
+
+    asyncio.run(play())
+
+
+def test_responses_are_counted_whether_or_not_they_are_kept() -> None:
+    journal = Journal()
+    for number in range(3):
+        journal.write(told(number))
+    journal.forget(2)
+    assert len(journal) == 3
+    journal.forget(100)  # more than there were
+    assert len(journal) == 3
+    journal.write(told(3))
+    assert len(journal) == 4

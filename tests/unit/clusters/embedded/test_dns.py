@@ -231,6 +231,106 @@ def test_additional_records_may_be_left_out_silently(store: Store) -> None:
     assert not read.flags & dns.flags.TC
 
 
+def test_no_answer_by_udp_is_longer_than_was_told(store: Store) -> None:
+    add_service(store)
+    numbers = [(one, two) for one in range(1, 3) for two in range(1, 200)]
+    add_endpoints(store, *(endpoint(f"127.9.{one}.{two}") for one, two in numbers))
+    # 4096 bytes at most, whatever the client would take, and 512 at least, however few it names.
+    read = ask(store, NAME, use_edns=0, payload=65000)
+    assert len(texts(read.answer)) == (4096 - 12 - 36 - 11) // 16 == 252
+    assert read.payload == 4096  # what may be sent here
+    read = ask(store, NAME, use_edns=0, payload=20)
+    assert len(texts(read.answer)) == (512 - 12 - 36 - 11) // 16
+    assert len(texts(ask(store, NAME, over_tcp=True).answer)) == len(numbers)
+
+
+def test_an_answer_that_just_fits_is_whole(store: Store) -> None:
+    add_service(store)
+    add_endpoints(store, *(endpoint(f"127.9.1.{number}") for number in range(1, 30)))
+    # 28 bytes of an SOA do not come in: 512 - 12 - 36 are 29 records of 16 bytes, exactly.
+    read = ask(store, NAME)
+    assert len(texts(read.answer)) == 29
+    assert not read.flags & dns.flags.TC
+
+
+def test_edns_is_found_behind_another_additional_record(store: Store) -> None:
+    crowd(store)
+    asked = dns.message.make_query(NAME, "A", use_edns=0, payload=1232)
+    query = bytearray(asked.to_wire())
+    query[11] = 2
+    before_option = len(query) - 11
+    query[before_option:before_option] = b"\0\0\x01\0\x01\0\0\0\0\0\x04\x7f\0\0\x01"  # . A
+    reply = answer(bytes(query), Zone(store), shuffle=lambda _: None)
+    assert reply is not None
+    assert len(texts(dns.message.from_wire(reply).answer)) == 73
+
+
+def test_records_come_in_another_order_each_time(store: Store) -> None:
+    crowd(store)
+    query = dns.message.make_query(NAME, "A", use_edns=0, payload=4096).to_wire()
+    orders = {answer(query, Zone(store)) for _ in range(20)}
+    assert len(orders) == 20  # two of 100! are the same by no chance
+
+
+def test_the_zone_tells_its_name_server_and_everything_it_has_of_a_name(store: Store) -> None:
+    zone = "cluster.local."
+    [server] = texts(ask(store, zone, "NS").answer)
+    assert server == f"{zone} 30 IN NS ns.dns.{zone}"
+    assert [line.split()[3] for line in texts(ask(store, zone, "ANY").answer)] == ["SOA", "NS"]
+
+
+def test_names_of_another_class_are_refused(store: Store) -> None:
+    add_service(store, clusterIP="127.9.128.1")
+    read = ask(store, NAME, rdclass="CH")
+    assert (read.rcode(), read.answer) == (dns.rcode.REFUSED, [])
+
+
+def test_the_longest_label_is_no_format_error(store: Store) -> None:
+    name = f"{'a' * 63}.test.svc.cluster.local."
+    assert ask(store, name).rcode() == dns.rcode.NXDOMAIN
+    add_service(store, "a" * 63, clusterIP="127.9.128.1")
+    assert texts(ask(store, name).answer) == [f"{name} 30 IN A 127.9.128.1"]
+
+
+def test_the_longest_name_is_no_format_error(store: Store) -> None:
+    labels = ".".join(["a" * 63] * 3)
+    name = f"{labels}.{'a' * (254 - len(labels) - len('..cluster.local.'))}.cluster.local."
+    assert len(name) == 254  # 255 bytes, with the length of the first label
+    assert ask(store, name).rcode() == dns.rcode.NXDOMAIN
+
+
+@pytest.mark.parametrize("questions", [0, 2])
+def test_a_query_has_one_question(store: Store, questions: int) -> None:
+    query = bytearray(dns.message.make_query(NAME, "A").to_wire())
+    query[5] = questions
+    reply = answer(bytes(query), Zone(store))
+    assert reply is not None
+    assert reply[3] & 0xF == dns.rcode.FORMERR
+    assert len(reply) == 12
+
+
+def test_endpoints_of_other_services_and_those_that_are_not_ready_are_passed_over(
+    store: Store,
+) -> None:
+    add_service(store)
+    add_endpoints(store, endpoint("127.9.1.9"), service="aaa")
+    add_endpoints(store, endpoint("127.9.1.1", ready=False), endpoint("127.9.1.2"))
+    add_endpoints(store, endpoint("127.9.1.8"), service="zzz")
+    add_endpoints(store, endpoint("127.9.1.3"))
+    assert sorted(texts(ask(store, NAME).answer)) == [
+        f"{NAME} 30 IN A 127.9.1.2",
+        f"{NAME} 30 IN A 127.9.1.3",
+    ]
+
+
+def test_srv_records_of_many_have_a_weight_of_at_least_one(store: Store) -> None:
+    add_service(store)
+    numbers = [(one, two) for one in (1, 2) for two in range(1, 76)]
+    add_endpoints(store, *(endpoint(f"127.9.{one}.{two}") for one, two in numbers))
+    read = ask(store, f"_grpc._tcp.{NAME}", "SRV", over_tcp=True)
+    assert {line.split()[5] for line in texts(read.answer)} == {"1"}
+
+
 def test_an_edns_version_from_the_future_is_refused(store: Store) -> None:
     query = bytearray(dns.message.make_query(NAME, "A", use_edns=0).to_wire())
     query[-5] = 1  # before the flags and the length, which end the OPT record
