@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from pytest_grpclb.statistics import (
     round_robin_limit,
     upper_tail,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Worked out with scipy.stats.binom over every N up to 20,000: the last N at which a backend at 1.5
 # times its share is missed too often (alpha 1e-6, power 0.999), plus one.
@@ -111,6 +114,33 @@ def test_the_least_weighted_backend_decides_how_many_calls_are_needed() -> None:
     assert calls_needed(3, weights=[1, 1, 0], **rates) < canary
 
 
+@pytest.mark.parametrize(
+    ("weights", "alpha", "power"),
+    [([99, 100, 100, 101], 0.01, 0.9), ([1, 1, 3], 0.05, 0.9), ([5, 4, 1], 1e-3, 0.8)],
+)
+def test_calls_needed_find_each_backend_that_can_be_hot_for_good(
+    weights: list[int], alpha: float, power: float
+) -> None:
+    """Not just the one with the least share: teeth make a call or two between near ones."""
+    backends, shares = len(weights), [weight / sum(weights) for weight in weights]
+    needed = calls_needed(backends, alpha=alpha, power=power, skew=2.0, weights=weights)
+    can_be_hot = [share for share in shares if share * 2.0 <= 1.0]
+
+    def worst(calls: int) -> float:
+        return min(
+            upper_tail(critical_count(calls, share, alpha / (2 * backends)), calls, 2.0 * share)
+            for share in can_be_hot
+        )
+
+    assert worst(needed - 1) < power
+    assert all(worst(calls) >= power for calls in range(needed, 2 * needed))
+
+
+def test_calls_that_all_miss_a_backend_tell_of_its_death_at_the_last_of_them() -> None:
+    # A tail of 2**-10, of alpha a quarter: ten calls to the other one of two, and no more.
+    assert calls_needed(2, alpha=2.0**-8, power=0.5, skew=2.0) == 10
+
+
 def test_the_calls_needed_find_the_skew_that_they_are_needed_for() -> None:
     assert detectable_skew(584, 3, alpha=1e-6, power=0.999) <= 1.5
     assert detectable_skew(583, 3, alpha=1e-6, power=0.999) > 1.5
@@ -122,6 +152,13 @@ def test_a_detectable_skew_is_found_with_just_the_power() -> None:
     skew = detectable_skew(1000, 4, alpha=1e-6, power=0.9)
     telling = critical_count(1000, 0.25, 1e-6 / 8)
     assert upper_tail(telling, 1000, skew / 4) == pytest.approx(0.9, abs=1e-6)
+    # 50 to 49 of 99 calls are one apart, 51 to 48 three; of 100 it is 51 to 49.
+    for calls in (99, 100):
+        skew = detectable_skew_round_robin(calls, 2, pickers=1, power=0.9)
+        assert upper_tail(51, calls, skew / 2) == pytest.approx(0.9, abs=1e-6)
+    # Of 102 calls 36 to 33 and 33 are three apart: as many as three pickers may give.
+    skew = detectable_skew_round_robin(102, 3, pickers=3, power=0.9)
+    assert upper_tail(37, 102, skew / 3) == pytest.approx(0.9, abs=1e-6)
 
 
 def test_the_least_weighted_backend_is_the_hardest_to_find() -> None:
@@ -165,6 +202,22 @@ def test_rates_that_are_none_are_refused() -> None:
         calls_proving_absence(3, alpha=2)
     with pytest.raises(ValueError, match=r"^alpha: nan is not between 0 and 1$"):
         detectable_skew(10, 3, alpha=math.nan, power=0.9)
+    with pytest.raises(ValueError, match=r"^power: 0 is not between 0 and 1$"):
+        detectable_skew_round_robin(10, 3, pickers=1, power=0)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: calls_needed_round_robin(1, pickers=1, power=0.9, skew=1.5),
+        lambda: detectable_skew(10, 1, alpha=0.1, power=0.9),
+        lambda: detectable_skew_round_robin(10, 1, pickers=1, power=0.9),
+        lambda: calls_proving_absence(1, alpha=0.1),
+    ],
+)
+def test_one_backend_is_no_spread_whatever_is_asked(ask: Callable[[], float]) -> None:
+    with pytest.raises(ValueError, match=r"^backends: 1; a spread is over at least 2$"):
+        ask()
 
 
 def test_a_backend_is_no_hotter_than_with_all_calls() -> None:
@@ -202,7 +255,15 @@ def test_weights_that_fit_no_backends_are_refused() -> None:
             needed(backends, weights)
 
 
-def test_pickers_that_cannot_be_are_refused() -> None:
-    told = r"^pickers 0, rebuilds 0, picks_meanwhile 0: at least 1 picker and no negative number$"
+@pytest.mark.parametrize(
+    ("pickers", "rebuilds", "picks_meanwhile"), [(0, 0, 0), (2, -1, 0), (2, 0, -1)]
+)
+def test_pickers_that_cannot_be_are_refused(
+    pickers: int, rebuilds: int, picks_meanwhile: int
+) -> None:
+    told = (
+        f"^pickers {pickers}, rebuilds {rebuilds}, picks_meanwhile {picks_meanwhile}: at least 1 "
+        "picker and no negative number$"
+    )
     with pytest.raises(ValueError, match=told):
-        round_robin_limit(0)
+        round_robin_limit(pickers, rebuilds=rebuilds, picks_meanwhile=picks_meanwhile)
