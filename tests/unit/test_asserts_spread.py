@@ -274,6 +274,18 @@ def test_calls_of_one_channel_whose_connections_aged_show_no_skew_of_the_picks(s
         assert_even_spread(made_traffic(rows, mechanism=Mechanism.CONNECTION))
 
 
+def test_aged_connections_may_all_have_been_to_one_pod() -> None:
+    rows = Rows()
+    for call in range(600):
+        rows.answer("a", at_s=call / 50)  # 12 s: five times 1.1 s of age and 1 s to connect
+    aged = made_traffic(rows, mechanism=Mechanism.CONNECTION)
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 1 connection is too few: 584 "):
+        assert_even_spread(aged)
+    for timers in (None, replace(TIMERS, connection_age_s=None)):
+        with pytest.raises(AssertionError, match=r"^headless: SKEWED: pod-a answered 600 of 600 "):
+            assert_even_spread(replace(aged, timers=timers))
+
+
 def test_two_connections_cannot_give_three_pods_their_shares() -> None:
     rows = made_traffic([*["a"] * 300, *["b"] * 300], mechanism=Mechanism.CONNECTION)
     with pytest.raises(AssertionError, match=r"^headless: SKEWED: pod-c answered 0 of 600 calls "):

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 VIEW = ClientView(picker_rebuilds=7)
 
 
-def test_an_ingress_controller_picks_though_it_does_not_tell_its_workers() -> None:
-    ingress: Any = SimpleNamespace(cluster=SimpleNamespace(ingress_workers=None))
-    picks = IngressPicks(ingress)
-    assert picks.pickers() is None
-    assert picks.proxied
-    assert not ClientPicks().proxied
-
-
 def test_whoever_comes_while_others_are_there_is_not_alone_and_nor_are_they() -> None:
     company = Company()
     first = company.enter()
@@ -62,6 +54,7 @@ def test_a_disturbance_is_company_for_those_who_are_there() -> None:
 
 
 def test_a_client_that_picks_tells_of_its_rebuilds_itself() -> None:
+    assert not ClientPicks().proxied
     picker = ClientPicks()
     picker.settle(lambda: pods(2))
     assert picker.pickers() is None
@@ -127,7 +120,9 @@ class ScriptedIngress:
     """An ingress whose proxy tells numbers of a script, one after the other."""
 
     def __init__(self, *, rebuilds: Collection[int], workers: int | None = 1) -> None:
-        self.cluster = SimpleNamespace(ingress_workers=workers, ingress_files=lambda: {"c": "conf"})
+        self.cluster = SimpleNamespace(
+            ingress_workers=workers, ingress_push_s=2.0, ingress_files=lambda: {"c": "conf"}
+        )
         self.picker_rebuilds = iter(rebuilds).__next__
         self.did: list[Any] = []
 
@@ -150,7 +145,7 @@ def ingress_picks(ingress: ScriptedIngress) -> IngressPicks:
 def test_an_ingress_is_checked_and_then_waited_for_until_it_follows_the_pods() -> None:
     ingress = ScriptedIngress(rebuilds=[0])
     ingress_picks(ingress).settle(lambda: pods(2))
-    assert ingress.did == ["check", (frozenset("ab"), 5.0, "uid of 10.0.0.1")]
+    assert ingress.did == ["check", (frozenset("ab"), 6.0, "uid of 10.0.0.1")]
 
 
 def test_rebuilds_of_an_ingress_count_from_the_beginning_of_a_run_to_its_end() -> None:
@@ -165,6 +160,7 @@ def test_rebuilds_of_an_ingress_count_from_the_beginning_of_a_run_to_its_end() -
 def test_an_ingress_whose_workers_are_not_told_may_have_been_rebuilt_at_any_time() -> None:
     picker = ingress_picks(ScriptedIngress(rebuilds=[4, 4], workers=None))
     assert picker.pickers() is None
+    assert picker.proxied
     picker.settle(lambda: ())
     assert picker.rebuilds(VIEW, ended=True) is None
 

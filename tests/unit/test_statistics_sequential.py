@@ -137,6 +137,12 @@ def test_a_backend_that_would_take_every_call_is_refuted_by_one_to_another() -> 
     assert proof.log_evidence == pytest.approx(math.log((1 / 2) ** 2 / (1 / 4 * 3 / 4)))
 
 
+def test_a_hot_backend_is_not_forgotten_while_others_are_called() -> None:
+    """It gets every other call: half of them, of three backends 1.5 times its share."""
+    proof = EvenProof(3, power=0.5, skew=1.5)
+    assert not any(proof.observe((0, 1, 0, 2)[call % 4]) for call in range(2000))
+
+
 @pytest.mark.parametrize("backends", [2, 3, 7])
 @pytest.mark.parametrize("tilt", ["hot", "cold", "dead"])
 def test_looking_after_every_call_does_not_prove_a_skewed_spread_even(
@@ -183,6 +189,8 @@ def test_a_proof_of_what_cannot_be_is_refused(
 def test_an_alarm_wants_a_rate_and_backends() -> None:
     with pytest.raises(ValueError, match=r"^alpha: 1 is not between 0 and 1$"):
         SkewAlarm(3, alpha=1)
+    with pytest.raises(ValueError, match=r"^alpha: 0\.0 is not between 0 and 1$"):
+        SkewAlarm(3, alpha=0.0)
     with pytest.raises(ValueError, match=r"^backends: 1; a spread is over at least 2$"):
         SkewAlarm(1, alpha=0.1)
 
@@ -203,6 +211,7 @@ def test_evidence_that_just_reaches_the_threshold_is_enough() -> None:
 def test_a_skew_beyond_all_calls_is_taken_for_all_calls() -> None:
     proof = EvenProof(2, power=0.999, skew=3.5)
     proof.observe(0)
+    assert proof.log_evidence == pytest.approx(math.log(1 / 2))
     # A call to the other refutes that the first takes all; that it is no cold one takes more.
     assert not proof.observe(1)
     assert any(proof.observe(call % 2) for call in range(100))

@@ -3,13 +3,19 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections import Counter
 from typing import Any
 
 import pytest
 
 from pytest_grpclb.model import Alarm, Mechanism, Outcome, Verdict
-from pytest_grpclb.statistics import SkewAlarm, chi_square, judge_spread, upper_tail
+from pytest_grpclb.statistics import (
+    SkewAlarm,
+    calls_needed,
+    chi_square,
+    detectable_skew,
+    judge_spread,
+    upper_tail,
+)
 
 RATES = {"alpha": 1e-6, "power": 0.999, "skew": 1.5}
 THREE = ("a", "b", "c")
@@ -213,53 +219,46 @@ def test_one_call_to_a_backend_of_weight_zero_is_a_skew() -> None:
     assert verdict.reason == "c answered 1 of 600 calls; its fair share allows 0 to 0"
 
 
-# --- connections
-
-
-def test_calls_of_one_connection_are_a_skew_of_calls() -> None:
-    verdict = judge({"a": 584}, Mechanism.CONNECTION, connections={"a": 1})
-    assert verdict.outcome is Outcome.SKEWED
-    assert verdict.test == "exact binomial per backend, calls as the unit"
-
-
-def test_few_connections_prove_no_even_spread_however_many_calls_they_carry() -> None:
-    counts = {"a": 2000, "b": 2000, "c": 2000}
-    verdict = judge(counts, Mechanism.CONNECTION, connections={"a": 1, "b": 1, "c": 1})
-    assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert verdict.reason == (
-        "3 connections are too few: 584 are needed to find one backend at 1.5 times its share; "
-        "these find none"
+def test_calls_needed_and_skew_found_are_those_of_the_weights() -> None:
+    weights = [7, 2, 1]
+    verdict = judge({"a": 700, "b": 200, "c": 100}, weights=weights)
+    assert verdict.needed_calls == calls_needed(3, weights=weights, **RATES) > 2000
+    assert verdict.detectable_skew == detectable_skew(
+        1000, 3, weights=weights, alpha=1e-6, power=0.999
     )
-    assert verdict.needed_calls == 584
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.fair_shares == pytest.approx({"a": 0.7, "b": 0.2, "c": 0.1})
+    assert judge({"a": 700}).fair_shares == {}
 
 
-def test_calls_of_few_connections_show_no_skew_of_the_picks() -> None:
-    """Of 60 connections picked at random, thousands of calls spread as unevenly as their picks."""
-    chance = random.Random(4)
-    for _ in range(50):
-        connections = Counter(chance.choices("abc", k=60))
-        counts = {backend: 100 * number for backend, number in connections.items()}
-        verdict = judge(counts, Mechanism.CONNECTION, connections=connections)
-        assert verdict.outcome is Outcome.INCONCLUSIVE
-
-
-def test_enough_connections_are_judged_whatever_they_carry() -> None:
-    # Ten calls on each connection: as 6000 independent calls these counts would be a skew.
-    connections = {"a": 180, "b": 180, "c": 240}
-    counts = {backend: 10 * number for backend, number in connections.items()}
-    assert judge(counts).outcome is Outcome.SKEWED
-    verdict = judge(counts, Mechanism.CONNECTION, connections=connections)
+def test_counts_within_two_different_weights_are_said_to_be() -> None:
+    verdict = judge({"a": 1000, "b": 500, "c": 500}, weights=[2, 1, 1])
     assert verdict.outcome is Outcome.EVEN
-    assert verdict.test == "exact binomial per backend, connections as the unit"
-    assert verdict.reason == "counts of connections from 180 to 240; fair shares allow 143 to 260"
-    assert verdict.calls == 6000
+    assert verdict.reason == "each count of calls lies within what its weight allows"
 
 
-def test_skewed_connections_are_named_as_such() -> None:
-    verdict = judge({}, Mechanism.CONNECTION, connections={"a": 584})
+def test_the_rarest_count_is_named_and_the_others_are_counted() -> None:
+    verdict = judge({"a": 270, "b": 280, "c": 50})
     assert verdict.reason == (
-        "a was given 584 of 584 connections (3.00 times its share); its fair share allows "
-        "138 to 254; outside of theirs as well: 2"
+        "c answered 50 of 600 calls (0.25 times its share); its fair share allows 143 to 260; "
+        "outside of theirs as well: 2"
+    )
+    verdict = judge({"a": 250, "b": 270, "c": 130})
+    assert verdict.reason.startswith("c answered 130 of 650 calls (0.60 times its share); ")
+    assert not verdict.reason.endswith("as well: 2")
+
+
+def test_random_picks_are_not_held_to_the_bound_of_round_robin() -> None:
+    assert judge({"a": 210, "b": 200, "c": 190}, picker_rebuilds=0).outcome is Outcome.EVEN
+
+
+def test_what_was_counted_is_named() -> None:
+    assert judge({"a": 10, "x": 1}, unit="stream").reason == (
+        "1 stream was answered by 'x', none of the 3 backends"
+    )
+    assert judge({"a": 10, "b": 9, "c": 9}, unit="stream").reason.startswith("28 streams are too ")
+    assert judge({"z": 2, "x": 1, "y": 1}).reason == (
+        "4 calls were answered by 'x', 'y', 'z', none of the 3 backends"
     )
 
 
