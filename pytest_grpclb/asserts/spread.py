@@ -169,7 +169,6 @@ def assert_share(
         power=traffic.power,
         skew=traffic.skew,
         weights=[fraction, 1.0 - fraction],
-        names={"group": names},
     )
     if verdict.outcome is Outcome.SKEWED:
         lowest, highest = count_interval(calls, fraction, tail=traffic.alpha / 4)

@@ -62,6 +62,8 @@ def test_the_share_of_a_canary_group() -> None:
     verdict = assert_share(traffic, ["pod-b", "c"], 0.1)
     assert verdict.counts == {"a": 1800, "b": 110, "c": 90}
     assert verdict.fair_shares == {"a": 0.9, "b": 0.05, "c": 0.05}
+    others = assert_share(made_traffic(shuffled(a=1000, b=510, c=490), skew=1.8), "a", 0.5)
+    assert others.fair_shares == {"a": 0.5, "b": 0.25, "c": 0.25}
     told = (
         r"^headless: SKEWED: pod-b, pod-c answered 200 of 2000 calls, a share of 0\.100;\n"
         r"  0\.3 allows 499 to 705 calls\n"
@@ -78,6 +80,8 @@ def test_the_share_of_one_pod_needs_enough_calls() -> None:
 def test_a_share_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^fraction: 1 is not between 0 and 1$"):
         assert_share(made_traffic("abc"), "a", 1)
+    with pytest.raises(ValueError, match=r"^fraction: 0.0 is not between 0 and 1$"):
+        assert_share(made_traffic("abc"), "a", 0.0)
     with pytest.raises(ValueError, match=r"^backend: 'z' is no pod of this traffic; its pods: "):
         assert_share(made_traffic("abc"), "z", 0.5)
 

@@ -65,6 +65,12 @@ def test_tails_keep_nine_digits_at_a_hundred_thousand_trials() -> None:
     assert math.log(here) == pytest.approx(logarithm, abs=1e-8)
 
 
+def test_a_tail_that_holds_all_but_next_to_nothing_is_one() -> None:
+    """The first of its terms is 2**-100000, which no double can hold."""
+    assert upper_tail(10, 100_000, 0.5) == 1.0
+    assert lower_tail(99_990, 100_000, 0.5) == 1.0
+
+
 def test_the_critical_count_is_the_first_one_that_is_rare_enough() -> None:
     # Ten coins: 10 heads have 1/1024, 9 or more 11/1024, 8 or more 56/1024.
     assert critical_count(10, 0.5, 56 / 1024 + 1e-12) == 8
@@ -92,5 +98,7 @@ def test_what_is_no_distribution_is_refused() -> None:
         upper_tail(0, -1, 0.5)
     with pytest.raises(ValueError, match=r"^probability: 1.5 is not in 0 to 1$"):
         upper_tail(0, 1, 1.5)
+    with pytest.raises(ValueError, match=r"^probability: 1.5 is not in 0 to 1$"):
+        lower_tail(0, 1, 1.5)
     with pytest.raises(ValueError, match=r"^probability: nan is not in 0 to 1$"):
         lower_tail(0, 1, math.nan)
