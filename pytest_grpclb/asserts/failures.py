@@ -164,12 +164,14 @@ def excused_failures(traffic: Traffic, window_s: float, *, aged: bool = False) -
     reset = _resets(traffic)
     calls = traffic.calls
     rows = zip(calls.sequence, calls.sent_s, calls.done_s, calls.status, strict=True)
-    return frozenset(crossed).union(
+    killed = (
         sequence
         for sequence, sent_s, done_s, status in rows
         if status == UNAVAILABLE or (status == INTERNAL and reset(sequence))
         if any(sent_s <= kill_s + window_s and done_s >= kill_s for kill_s in kills)
     )
+    # Statuses that the test allows are answers, and need no excuse.
+    return failed_sequences(calls) & {*crossed, *killed}
 
 
 def _resets(traffic: Traffic) -> Callable[[int], bool]:

@@ -193,7 +193,7 @@ class _Look:
         return frozenset(
             each.sequence
             for each in self.traffic.streams
-            if each.status in {UNAVAILABLE, INTERNAL}
+            if each.status in {UNAVAILABLE, INTERNAL} - self.traffic.calls.allowed
             and each.ended_s is not None
             and any(
                 event.backend == each.backend

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced
-from pytest_grpclb.asserts.failures import excused_failures, kill_window_of
+from pytest_grpclb.asserts.failures import (
+    describe_failed_calls,
+    excused_failures,
+    kill_window_of,
+)
 from pytest_grpclb.model import Event, EventKind, Failure, Timers
 
-from .made_traffic import SimulatedTraffic, pods
+from .made_traffic import Rows, SimulatedTraffic, made_traffic, pods
 from .test_asserts_rebalance import looked_at_from, scaled_in
 
 if TYPE_CHECKING:
@@ -150,3 +154,46 @@ def test_calls_may_fail_after_a_kill_until_others_can_be_known() -> None:
     pushed = Timers(connection_age_s=None, min_resolution_interval_s=0.25, push_s=0.75)
     assert kill_window_of(pushed) == 1.0 + 0.75
     assert kill_window_of(replace(pushed, kill_s=2.0)) == 2.0 + 1.0 + 0.75
+
+
+# --- connections that aged
+
+
+def crossing(*failures: tuple[int, str]) -> Traffic:
+    """Calls that failed, by status and details, among others; nothing was killed."""
+    rows = Rows()
+    rows.answer("a")
+    for status, details in failures:
+        rows.fail(status, details, at_s=0.1)
+    return made_traffic(rows)
+
+
+def test_calls_that_crossed_the_goaway_of_an_aged_connection_are_excused_on_request() -> None:
+    traffic = crossing(
+        (14, "GOAWAY received; Error code: 0; Debug Text: max_age"),
+        (14, "Socket closed"),
+        (13, "max_age"),
+        (14, "Cancelling all calls: max connection age"),
+    )
+    assert excused_failures(traffic, 1.0, aged=True) == {1, 4}
+    assert excused_failures(traffic, 1.0) == frozenset()
+
+
+def test_statuses_that_are_answers_need_no_excuse() -> None:
+    """Else more would be excused than failed."""
+    rows = Rows()
+    rows.answer("a")
+    rows.fail(14, "max_age", at_s=0.9)
+    rows.fail(14, at_s=1.0)
+    rows.fail(13, at_s=1.1)
+    killed_pod = Event(at_s=1.0, kind=EventKind.KILL, backend="c")
+    traffic = made_traffic(rows, events=(killed_pod,))
+    assert excused_failures(traffic, 1.0, aged=True) == {1, 2}
+    allowing = replace(traffic, calls=replace(traffic.calls, allowed=frozenset({14})))
+    excused = excused_failures(allowing, 1.0, aged=True)
+    assert excused == frozenset()
+    assert describe_failed_calls(allowing, excused=excused).startswith(
+        "headless: 1 of 4 calls failed\nINTERNAL x 1, "
+    )
+    allowing = replace(traffic, calls=replace(traffic.calls, allowed=frozenset({13, 14})))
+    assert describe_failed_calls(allowing, excused=excused) == ""

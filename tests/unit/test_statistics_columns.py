@@ -22,6 +22,20 @@ def test_answers_leave_out_failed_and_unnamed_calls() -> None:
     assert count_unnamed(rows.calls()) == 1
 
 
+def test_a_failed_call_is_no_answer_even_where_it_is_known_whose_it_is() -> None:
+    calls = Calls(
+        sequence=(0, 1),
+        channel=(0, 0),
+        sent_s=(0.0, 1.0),
+        done_s=(0.5, 1.5),
+        backend=(0, 0),
+        status=(14, 5),
+        identities=("a",),
+        allowed=frozenset({5}),
+    )
+    assert list(answers(calls)) == [Answer(1, 0, 1.0, 1.5, "a")]
+
+
 def test_the_first_answer_of_a_backend_is_the_one_that_ended_first() -> None:
     rows = Rows()
     for at_s, backend in enumerate("abab"):
