@@ -123,6 +123,27 @@ def test_a_cluster_that_does_not_come_up_leaves_its_logs_and_is_deleted(
     assert stand_ins.get()["clusters"] == {}
 
 
+def test_a_cluster_without_a_ready_node_is_none_though_kind_is_content_with_it(
+    provider: Callable[..., KindProvider], stand_ins: StandIns, tmp_path: Path
+) -> None:
+    stand_ins.set(never_ready=True)
+    cluster = provider(artifacts=tmp_path / "artifacts")
+    cluster.start()
+    with pytest.raises(ClusterStartError) as caught:
+        cluster.wait()
+    cluster.close()
+    command, told = str(caught.value).split("` ", maxsplit=1)
+    assert command.startswith("cluster provider 'kind' did not start: `")
+    assert told == (
+        "has no ready node after 180 s; see its nodes' logs (--grpclb-artifacts), or have the "
+        "machine do less; it said:\n"
+        'Creating cluster "grpclb-abc123" ...\n'
+        " • WARNING: Timed out waiting for Ready ⚠️"
+    )
+    assert (tmp_path / "artifacts" / "kind-grpclb-abc123").is_dir()
+    assert stand_ins.get()["clusters"] == {}
+
+
 def test_a_kept_cluster_stays_with_the_command_that_deletes_it(
     provider: Callable[..., KindProvider], stand_ins: StandIns
 ) -> None:

@@ -10,11 +10,15 @@ import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_grpclb.clusters.engine import run
 from pytest_grpclb.errors import ClusterUnavailableError, CommandError
 
-__all__ = ["KIND_VERSION", "find_kind"]
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+__all__ = ["KIND_VERSION", "check_ready", "find_kind"]
 
 KIND_VERSION = "v0.31.0"
 """The release whose own node image is Kubernetes 1.35, the newest that ingress-nginx supports."""
@@ -30,6 +34,11 @@ _LEAST = (0, 27, 0)
 "failed to detect containerd snapshotter".
 
 :source: kind, release notes of v0.27.0
+"""
+_NOT_READY = "Timed out waiting for Ready"
+"""In what kind says, and no more: it ends as if all were well.
+
+:source: kind, ``pkg/cluster/internal/create/actions/waitforready``
 """
 _DOWNLOAD_S = 60.0
 _ANSWER_S = 20.0
@@ -73,6 +82,19 @@ def find_kind(given: str, *, any_version: bool = False) -> Path:
     program = Path(found).absolute()
     unfit = _unfit(program)
     return _download(unfit) if unfit else program
+
+
+def check_ready(created: CompletedProcess[str], waited_s: int) -> None:
+    """Raise if what kind said of a cluster that it has created is that no node got ready.
+
+    :raises CommandError: with what kind said
+    """
+    if _NOT_READY in created.stderr:
+        what = (
+            f"has no ready node after {waited_s} s; see its nodes' logs (--grpclb-artifacts), or "
+            "have the machine do less"
+        )
+        raise CommandError(created.args, what=what, output=created.stderr.strip())
 
 
 def _unfit(program: Path) -> str:

@@ -15,7 +15,7 @@ from pytest_grpclb.clusters import image as own_image
 from pytest_grpclb.clusters.engine import Engine, find_engine, run
 from pytest_grpclb.clusters.kind.config import IMAGE_FOR_CGROUP_V1, needs_cgroup_v2, read
 from pytest_grpclb.clusters.kind.images import bring_images
-from pytest_grpclb.clusters.kind.program import find_kind
+from pytest_grpclb.clusters.kind.program import check_ready, find_kind
 from pytest_grpclb.clusters.kind.remote import lead_to, remote_host
 from pytest_grpclb.clusters.kind.sharing import Share, locked, shared_directory
 from pytest_grpclb.clusters.real import DNS_CACHE_S, INGRESS_PUSH_S, KILL_S
@@ -288,11 +288,14 @@ class KindProvider:
                 with tempfile.TemporaryDirectory(prefix="pytest-grpclb-kind-") as folder:
                     config = Path(folder) / "kind.yaml"
                     config.write_text(yaml.safe_dump(self._config()))
-                    self._run(
+                    assert self._program is not None, "start() comes first"
+                    created = run(
+                        self._program,
                         *("create", "cluster", self._named, self._kubeconfig_flag),
                         *(f"--config={config}", f"--wait={_READY_S}s", "--retain"),
                         timeout_s=timeout_s,
                     )
+                    check_ready(created, _READY_S)
             except CommandError as error:
                 self._save_logs()
                 self._delete(self.name)
@@ -354,9 +357,9 @@ class KindProvider:
     def _kubeconfig_flag(self) -> str:
         return f"--kubeconfig={self.kubeconfig}"
 
-    def _run(self, *arguments: str, timeout_s: float | None = None) -> str:
+    def _run(self, *arguments: str) -> str:
         assert self._program is not None, "start() comes first"
-        return run(self._program, *arguments, timeout_s=timeout_s).stdout
+        return run(self._program, *arguments).stdout
 
     def _clusters(self) -> list[str]:
         return self._run("get", "clusters").split()

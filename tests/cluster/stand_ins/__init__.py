@@ -56,7 +56,7 @@ class StandIns:
         return self.folder / "state"
 
     def set(self, **what: Any) -> None:
-        """Have the real world be as given: engine_is_down, port_collisions, kubeadm_fails."""
+        """Have the real world be as given: engine_is_down, port_collisions, never_ready."""
         known = {**self.get(), **what}
         (self.state / "world.json").write_text(json.dumps(known))
 

@@ -100,6 +100,8 @@ def create(known: dict[str, Any], flags: dict[str, str]) -> None:
     if known.get("kubeadm_fails"):
         fail('ERROR: failed to create cluster: failed to init node with kubeadm: command "docker"')
     clusters[name] = mappings
+    if known.get("never_ready"):
+        sys.stderr.write(" • WARNING: Timed out waiting for Ready ⚠️\n")  # and that is no failure
     write_kubeconfig(known, name, flags["kubeconfig"])
 
 
