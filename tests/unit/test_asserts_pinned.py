@@ -147,7 +147,7 @@ def test_a_failed_call_fails_pinning() -> None:
 def test_pinning_among_one_pod_is_no_question() -> None:
     told = (
         "traffic: it had 1 backend; whether calls are pinned to one shows only among at least 2, "
-        "so raise the replicas"
+        "so raise --grpclb-replicas"
     )
     with pytest.raises(ValueError, match=exactly(told)):
         assert_pinned(made_traffic(["a"] * 50, backends=pods(1)))
