@@ -6,7 +6,7 @@ wrap fixtures (pytest-asyncio's do), would stand before it and push it off the s
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ _COMPLETE = frozenset({"native"})
 """Styles of ``--tb`` that are asked for to see what Python itself would show."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def only_the_message(
     config: pytest.Config, failure: pytest.ExceptionInfo[BaseException] | None
 ) -> Iterator[None]:
@@ -45,6 +45,7 @@ def only_the_message(
         if (path := getattr(plugin, "__file__", None))
         and not _is_users(Path(path), config.rootpath)
     }
+    plugins.add(contextlib.__file__)  # it enters what this package's context managers open
     # Frames that hide themselves stay: where nothing is left, pytest would show its own.
     failure.traceback = traceback.filter(
         lambda entry: (

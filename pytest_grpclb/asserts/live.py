@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pytest_grpclb.model import Traffic
 
-__all__ = ["LiveTraffic", "finished"]
+__all__ = ["LiveTraffic", "finished", "require_traffic"]
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
@@ -24,11 +24,25 @@ class LiveTraffic(Protocol):
         """Return the moment, on the clock of the traffic."""
 
 
+def require_traffic(source: object) -> None:
+    """Refuse what is no traffic: the fixture itself, or a channel.
+
+    :raises TypeError: with what to give instead
+    """
+    if not isinstance(source, Traffic) and not hasattr(source, "snapshot"):
+        raise TypeError(
+            f"traffic: expected what grpclb.drive(), traffic(), streams() or recorded(channel) "
+            f"give, got a {type(source).__name__}"
+        )
+
+
 def finished(source: Traffic | LiveTraffic) -> Traffic:
     """Return the calls of a run that has ended.
 
+    :raises TypeError: if it is no traffic
     :raises ValueError: if it goes on: of calls that are under way only the quick ones are known
     """
+    require_traffic(source)
     if isinstance(source, Traffic):
         return source
     traffic = source.snapshot()

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.change import Look
+from pytest_grpclb.asserts.live import require_traffic
 from pytest_grpclb.model import Rebalance, Traffic
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def assert_rebalanced(
     """
     __tracebackhide__ = True
     look_at = partial(Look, slack_s=slack_s, kill_window_s=kill_window_s, excuse_aged=excuse_aged)
+    require_traffic(source)
     if isinstance(source, Traffic):
         return look_at(source).conclude()
     return _watch(source, look_at).conclude()

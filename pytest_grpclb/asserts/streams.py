@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.change import rebalance_deadline_s
 from pytest_grpclb.asserts.failures import INTERNAL, UNAVAILABLE, kill_window_of
+from pytest_grpclb.asserts.live import require_traffic
 from pytest_grpclb.asserts.rebalance import SLACK_S
 from pytest_grpclb.asserts.spread import channels_advice, conclude
 from pytest_grpclb.errors import InconclusiveError
@@ -325,6 +326,7 @@ class _Look:
 
 def _watch(source: Traffic | LiveTraffic, due_at_s: Callable[[_Look], float]) -> _Look:
     """Look at live traffic until a moment that follows from what it shows, or until it ends."""
+    require_traffic(source)
     if isinstance(source, Traffic):
         ends = (source.streams_until_s, source.ended_at_s, source.started_at_s)
         return _Look(source, next(each for each in ends if each is not None))
