@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pytest_grpclb.asserts.live import finished
@@ -43,6 +44,8 @@ _ANSWERS = frozenset({3, 5, 6, 7, 8, 9, 10, 11, 16})
 Source: gRPC, doc/statuscodes.md."""
 _TOLD_S = 1.0
 """Between the end of a pod's endpoint and calls that fail for it, either way."""
+_SERVING_ON_S = 1.0
+"""For calls that are under way when clients hear of it."""
 _KILL_S = 1.0
 """A killed pod's host still answers, so that clients notice the broken connection at once."""
 
@@ -125,9 +128,18 @@ def _stopping_advice(traffic: Traffic, *, without: Collection[int]) -> str:
         return ""
     return (
         "\nlikely cause: the server refuses or cancels calls that arrive while it stops; let it "
-        "serve on for a second or two after SIGTERM, until clients have heard of it (preStop, or "
-        "a pause before its graceful stop)"
+        f"serve on for {_serving_on(traffic.timers)} after SIGTERM, until clients have heard of it "
+        "(preStop, or a pause before its graceful stop)"
     )
+
+
+def _serving_on(timers: Timers | None) -> str:
+    if timers is None:
+        return "a second or two"
+    told_s = timers.push_s
+    if told_s is None:
+        told_s = timers.min_resolution_interval_s + timers.dns_ttl_s
+    return f"{math.ceil(told_s + _SERVING_ON_S)} s"
 
 
 def failed_sequences(calls: Calls) -> frozenset[int]:

@@ -17,10 +17,10 @@ from pytest_grpclb.asserts import (
     assert_weighted_spread,
 )
 from pytest_grpclb.errors import InconclusiveError
-from pytest_grpclb.model import Alarm, Backend, Event, EventKind, Outcome
+from pytest_grpclb.model import Alarm, Backend, Event, EventKind, Outcome, Timers
 from pytest_grpclb.statistics import SkewAlarm
 
-from .made_traffic import Rows, made_traffic, pods
+from .made_traffic import TIMERS, Rows, made_traffic, pods
 from .test_asserts_spread import exactly, shuffled
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ def test_a_pod_may_be_given_as_the_backend_that_it_is() -> None:
 
 STOPPING = (
     "likely cause: the server refuses or cancels calls that arrive while it stops; let it serve on "
-    "for a second or two after SIGTERM, until clients have heard of it (preStop, or a pause before "
-    "its graceful stop)"
+    "for 2 s after SIGTERM, until clients have heard of it (preStop, or a pause before its "
+    "graceful stop)"
 )
 
 
@@ -178,8 +178,26 @@ def test_calls_that_fail_as_a_pod_stops_are_told_with_what_lets_them_pass(
     events = [Event(at_s=0.4, kind=EventKind.ENDPOINT_REMOVED, backend="b")]
     events += [Event(at_s=0.4, kind=EventKind.KILL, backend="b")] if killed else []
     with pytest.raises(AssertionError) as raised:
-        assert_no_failed_calls(made_traffic(rows, events=tuple(events)))
+        assert_no_failed_calls(made_traffic(rows, events=tuple(events), timers=TIMERS))
     assert str(raised.value).endswith(STOPPING) == advised
+
+
+@pytest.mark.parametrize(
+    ("timers", "serves_on"),
+    [
+        (Timers(connection_age_s=1.0, min_resolution_interval_s=0.25, dns_ttl_s=30.0), "32 s"),
+        (Timers(connection_age_s=None, push_s=4.4), "6 s"),
+        (None, "a second or two"),
+    ],
+)
+def test_a_pod_has_to_serve_on_until_clients_can_know(
+    timers: Timers | None, serves_on: str
+) -> None:
+    rows = Rows()
+    rows.fail(14, "connection refused", at_s=0.5)
+    events = (Event(at_s=0.4, kind=EventKind.ENDPOINT_REMOVED, backend="b"),)
+    with pytest.raises(AssertionError, match=rf"; let it serve on for {serves_on} after SIGTERM, "):
+        assert_no_failed_calls(made_traffic(rows, events=events, timers=timers))
 
 
 # --- traffic that is still being sent
