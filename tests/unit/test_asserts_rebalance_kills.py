@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_grpclb.asserts import assert_rebalanced
+from pytest_grpclb.asserts.change import Look
 from pytest_grpclb.asserts.failures import (
     describe_failed_calls,
     excused_failures,
     kill_window_of,
 )
+from pytest_grpclb.errors import InconclusiveError
 from pytest_grpclb.model import Event, EventKind, Failure, Timers
 
-from .made_traffic import Rows, SimulatedTraffic, made_traffic, pods
+from .made_traffic import Rows, SimulatedTraffic, made_traffic, pods, scale_event
 from .test_asserts_rebalance import looked_at_from, scaled_in
 
 if TYPE_CHECKING:
@@ -177,6 +179,17 @@ def test_calls_that_crossed_the_goaway_of_an_aged_connection_are_excused_on_requ
     )
     assert excused_failures(traffic, 1.0, aged=True) == {1, 4}
     assert excused_failures(traffic, 1.0) == frozenset()
+
+
+def test_a_rebalancing_excuses_calls_of_aged_connections_if_it_is_told_to() -> None:
+    scaled = replace(crossing((14, "max_age")), events=(scale_event(0.05, "3 -> 2"),))
+    scaled = replace(scaled, backends=(*pods(2), replace(pods(3)[2], removed_at_s=0.06)))
+    assert Look(scaled, slack_s=1.0, excuse_aged=True).excused == {1}
+    assert Look(scaled, slack_s=1.0).excused == frozenset()
+    with pytest.raises(AssertionError, match=r"^headless: 1 of 2 calls failed\n"):
+        assert_rebalanced(scaled)
+    with pytest.raises(InconclusiveError):
+        assert_rebalanced(scaled, excuse_aged=True)
 
 
 def test_statuses_that_are_answers_need_no_excuse() -> None:
