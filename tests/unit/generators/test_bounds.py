@@ -16,6 +16,12 @@ from pytest_grpclb.generators import (
     topologies,
     traffic_shapes,
 )
+from pytest_grpclb.generators.bounds import (
+    require_number,
+    require_probability,
+    require_seconds,
+    require_seconds_range,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,3 +165,29 @@ def test_a_bad_argument_is_refused_with_its_value_and_limit(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         call()
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.5, 0.6, 0.999999])
+def test_a_probability_lies_between_0_and_1(value: float) -> None:
+    require_probability("alpha", value)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1.5, -0.1, math.nan, True, "0.5"])
+def test_what_is_no_probability_is_refused(value: object) -> None:
+    told = f"^alpha: {re.escape(repr(value))} is not between 0 and 1$"
+    with pytest.raises(ValueError, match=told):
+        require_probability("alpha", value)
+
+
+def test_true_is_no_number_of_anything() -> None:
+    with pytest.raises(ValueError, match=r"^skew: True is not a number above 0$"):
+        require_number("skew", True, above=0.0)
+    with pytest.raises(ValueError, match=r"^duration_s: True is not a number of seconds of at "):
+        require_seconds("duration_s", True)
+
+
+def test_a_range_may_hold_one_whole_millisecond() -> None:
+    require_seconds_range("duration", 0.001, 0.001)
+    require_seconds_range("duration", 0.0015, 0.0025)
+    with pytest.raises(ValueError, match=r"have no whole millisecond between them"):
+        require_seconds_range("duration", 0.0011, 0.0019)

@@ -116,6 +116,8 @@ def test_there_is_no_ipv6_and_that_is_no_error(store: Store) -> None:
         "_other._tcp.greeter.test.svc.cluster.local.",
         "_grpc._udp.greeter.test.svc.cluster.local.",
         "grpc.tcp.greeter.test.svc.cluster.local.",
+        "xgrpc.xtcp.greeter.test.svc.cluster.local.",
+        "_grpc._tcp.missing.test.svc.cluster.local.",
         "127-9-1-7.greeter.test.svc.cluster.local.",
         "no-address.test.pod.cluster.local.",
         "127-9-1-1.missing.pod.cluster.local.",
@@ -178,6 +180,7 @@ def test_an_endpoint_has_a_name_of_its_own(store: Store, host: str) -> None:
     add_endpoints(store, endpoint("127.9.1.1", **named))
     name = f"{host}.{NAME}"
     assert texts(ask(store, name).answer) == [f"{name} 30 IN A 127.9.1.1"]
+    assert texts(ask(store, name, "SRV").answer) == [f"{name} 30 IN SRV 0 100 50051 {name}"]
 
 
 def test_a_pod_has_a_name_made_of_its_address(store: Store) -> None:
