@@ -36,5 +36,5 @@ def run_any_order(grpclb: Grpclb) -> None:
     from pytest_grpclb.stateful import load_balancing_machine
 
     # For every commit; `run()` alone takes 25 examples of 15 steps, as a nightly job may.
-    few = settings(settings.get_profile("grpclb-embedded"), max_examples=3, stateful_step_count=10)
+    few = settings(max_examples=3, stateful_step_count=10)
     load_balancing_machine(grpclb).run(few)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import rule
 
+from pytest_grpclb import stateful
 from pytest_grpclb.model import Backend, Event, EventKind, Timers, Traffic
 from pytest_grpclb.settings import Settings
 from pytest_grpclb.stateful import (
@@ -254,6 +255,19 @@ def test_of_several_failures_one_is_told() -> None:
 
     with pytest.raises(AssertionError, match=r"^mine"):  # no ExceptionGroup
         Mine.run(settings(QUICK, max_examples=100))
+
+
+def test_settings_of_ones_own_spend_no_examples_on_explanations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[settings] = []
+    monkeypatch.setattr(
+        stateful, "run_state_machine_as_test", lambda _machine, *, settings: ran.append(settings)
+    )
+    own = settings(max_examples=3, phases=[Phase.generate, Phase.explain, Phase.shrink])
+    load_balancing_machine(cast("Grpclb", Simulated())).run(own)
+    [taken] = ran
+    assert (taken.max_examples, taken.phases) == (3, (Phase.generate, Phase.shrink))
 
 
 def test_profiles_are_registered_and_none_is_loaded() -> None:
