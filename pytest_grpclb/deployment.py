@@ -336,9 +336,12 @@ class Deployment:
                     log = f"(it cannot be read: {error})"
                 (folder / f"{name}.log").write_text(log)
 
-    def describe(self) -> str:
-        """Tell every pod's state, its last events and log lines: what explains a failure."""
-        return describe_pods(self._api, self.service.namespace, self.service.selector)
+    def describe(self, *, each: bool = False) -> str:
+        """Tell every pod's state, its last events and log lines: what explains a failure.
+
+        :param each: also of pods that are as one that was told of
+        """
+        return describe_pods(self._api, self.service.namespace, self.service.selector, each=each)
 
 
 def _grace_s(pod: PodState) -> float:

@@ -187,7 +187,7 @@ class Grpclb:
             (folder / name).write_text(text)
         deployments = [self._deployment, *self._components.values()]
         deployments += [] if self._client is None else [self._client]
-        (folder / "pods.txt").write_text("\n".join(each.describe() for each in deployments))
+        (folder / "pods.txt").write_text("\n".join(one.describe(each=True) for one in deployments))
         for deployment in deployments:
             deployment.save_logs(folder)
         return folder

@@ -71,7 +71,7 @@ def save_namespace(
         events = [
             each for each in events if each.get("involvedObject", {}).get("uid", "") in belonging
         ]
-    told = describe_pods(api, namespace, {}, only=belonging)
+    told = describe_pods(api, namespace, {}, only=belonging, each=True)
     (folder / "describe.txt").write_text(told + "\n")
     (folder / "events.txt").write_text("".join(f"{_event(each)}\n" for each in events))
     (folder / "objects.json").write_text(json.dumps(objects, indent=2))

@@ -29,6 +29,7 @@ def describe_pods(
     selector: Mapping[str, str],
     *,
     only: Collection[str] | None = None,
+    each: bool = False,
 ) -> str:
     """Tell the state, events and log lines of the pods behind *selector*; never raises ApiError.
 
@@ -38,6 +39,7 @@ def describe_pods(
     they forbid is never said by anybody, it only times out.
 
     :param only: UIDs of the objects that are anybody's business here; None: all are
+    :param each: tell all of each pod, for files in which there is room
     """
     try:
         pods = api.list(PODS, namespace, selector=selector_text(selector))
@@ -47,7 +49,7 @@ def describe_pods(
     if only is not None:
         pods = [pod for pod in pods if pod["metadata"]["uid"] in only]
         events = [event for event in events if event["involvedObject"].get("uid") in only]
-    lines = list(_pods(api, pods, events)) or ["it has no pods"]
+    lines = list(_pods(api, pods, events, each=each)) or ["it has no pods"]
     uids = {pod["metadata"]["uid"] for pod in pods}
     others = [
         event
@@ -103,7 +105,11 @@ def _policies(api: KubeApi, namespace: str, pods: Sequence[Mapping[str, Any]] | 
 
 
 def _pods(
-    api: KubeApi, pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
+    api: KubeApi,
+    pods: Sequence[Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]],
+    *,
+    each: bool,
 ) -> Iterator[str]:
     first: dict[str, list[str]] = {}
     alike: dict[str, list[str]] = {}
@@ -112,6 +118,8 @@ def _pods(
         key = _without_own("\n".join(state), pod) + re.sub(r"\d+", "#", "\n".join(log))
         if key in first:
             alike[key].append(pod["metadata"]["name"])
+        elif each:
+            yield from (*state, *log)
         else:
             first[key], alike[key] = [*state, *log], []
     for key, lines in first.items():

@@ -51,8 +51,9 @@ def event(reason: str, message: str, *, kind: str = "Pod", name: str = "shop-1")
     return {"type": "Warning", "reason": reason, "message": message, "involvedObject": about}
 
 
-def told(**recorded: Any) -> str:
-    return describe_pods(cast("KubeApi", Recorded(**recorded)), "test", {"app": "shop"})
+def told(*, each: bool = False, **recorded: Any) -> str:
+    api = cast("KubeApi", Recorded(**recorded))
+    return describe_pods(api, "test", {"app": "shop"}, each=each)
 
 
 NO_LOG = ApiError("GET", "/log", status=400, reason="BadRequest")
@@ -193,6 +194,11 @@ def test_what_is_the_same_of_several_pods_is_told_once() -> None:
         log="12:00:01 no database",
     )
     assert told_of_eight == f"{shown}the same of shop-2, shop-3, shop-4, shop-5, shop-6 and 2 more"
+
+
+def test_a_file_is_told_all_of_each_pod() -> None:
+    whole = told(each=True, pods=[crashed(1), crashed(2)], events=[], log="no database")
+    assert whole.count("last exit code 3") == whole.count("    no database") == 2
 
 
 def test_pods_that_fail_otherwise_are_told_of_each() -> None:
