@@ -237,7 +237,12 @@ class Grpclb:
             else:
                 uids = {backend.uid for backend in ready}
                 alarm = end_when_skewed(
-                    run, watch, unchanged=lambda: {each.uid for each in self.backends()} == uids
+                    run,
+                    watch,
+                    unchanged=lambda: (
+                        {each.uid for each in self.backends()} == uids
+                        and self._launcher.picks_as_before(run)
+                    ),
                 )
         except BaseException:
             run.cancel()

@@ -186,6 +186,13 @@ class Launcher:
             alpha=alpha,
         )
 
+    def picks_as_before(self, run: DriverRun) -> bool:
+        """Return whether nothing is known by which a picker of *run* goes another round."""
+        freezer = self.freezer
+        if freezer.strategy.mechanism is not Mechanism.ROUND_ROBIN:
+            return True
+        return freezer.picker.pickers() is not None or not run.client_view().picker_rebuilds
+
 
 def _next_step(error: str, call: CallTemplate) -> str:
     """Return what to set where all calls end as the last one of a warm-up did.

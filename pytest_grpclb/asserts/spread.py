@@ -47,6 +47,11 @@ __all__ = [
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
+_RECONNECTED = (
+    "looked skewed; but connections were replaced meanwhile, and as long as that takes, their pods "
+    "are passed over: what is lasting"
+)
+
 # A server closes its connections within 10 % of the age that it was given.
 # Source: gRFC A9, "Server-side Connection Management".
 AGE_JITTER = 0.1
@@ -97,6 +102,8 @@ def assert_even_spread(source: Traffic | LiveTraffic) -> Verdict:
         names={backend.uid: backend.name for backend in standing},
         alarm=alarm,
     )
+    if alarm is not None and _may_have_reconnected(traffic):
+        verdict = _unless_cut_short(traffic, verdict, why=_RECONNECTED)
     if traffic.mechanism is not Mechanism.CONNECTION:
         return conclude(traffic, verdict)
     channels = verdict.needed_calls
@@ -311,22 +318,28 @@ def _describe_unnamed(calls: int) -> str:
     return f"{plural(calls, 'answered call')} did not say which pod answered"
 
 
-def _unless_cut_short(traffic: Traffic, verdict: Verdict) -> Verdict:
+def _unless_cut_short(traffic: Traffic, verdict: Verdict, *, why: str = "") -> Verdict:
     """Return *verdict*, or that there is none, where the counts decided when the run ended.
 
     The error rates hold for a number of calls that was chosen beforehand.
+
+    :param why: it takes a run of a given length
     """
     if traffic.alarm is None or traffic.alarm.raised_after is None:
         return verdict
+    told = f"the run ended early, for after {plural(traffic.alarm.raised_after, 'call')} it"
+    why = why or "was certain that the spread is not even; whether it is the one wanted"
     return replace(
         verdict,
         outcome=Outcome.INCONCLUSIVE,
-        reason=(
-            f"the run ended early, for after {plural(traffic.alarm.raised_after, 'call')} it was "
-            "certain that the spread is not even; whether it is the one wanted takes a run of a "
-            "given length"
-        ),
+        reason=f"{told} {why} takes a run of a given length",
     )
+
+
+def _may_have_reconnected(traffic: Traffic) -> bool:
+    """Return whether a client that goes round itself may have left pods out for a moment."""
+    picks_itself = traffic.mechanism is Mechanism.ROUND_ROBIN and traffic.pickers is None
+    return picks_itself and bool(traffic.picker_rebuilds)
 
 
 def _standing(traffic: Traffic) -> list[Backend]:

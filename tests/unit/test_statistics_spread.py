@@ -248,6 +248,24 @@ def test_the_rarest_count_is_named_and_the_others_are_counted() -> None:
     assert not verdict.reason.endswith("as well: 2")
 
 
+def test_of_two_counts_outside_the_other_is_counted_too() -> None:
+    verdict = judge({"a": 200, "b": 280, "c": 120})
+    assert verdict.reason.startswith("c answered 120 of 600 calls (0.60 times its share); ")
+    assert verdict.reason.endswith("; outside of theirs as well: 1")
+
+
+def test_an_alarm_names_the_rarest_count_and_how_far_it_is_off() -> None:
+    alarm = Alarm(alpha=1e-6, raised_after=90)
+    verdict = judge({"a": 40, "b": 45, "c": 5}, alarm=alarm)
+    assert verdict.reason == (
+        "c answered 5 of 90 calls (0.17 times its share); that they are not even was certain "
+        "after 90"
+    )
+    assert verdict.certain_after == 90
+    told = judge({"a": 40, "b": 45, "c": 5}, alarm=alarm, weights=[1, 1, 0]).reason
+    assert told.startswith("c answered 5 of 90 calls; that they are not even was ")
+
+
 def test_random_picks_are_not_held_to_the_bound_of_round_robin() -> None:
     assert judge({"a": 210, "b": 200, "c": 190}, picker_rebuilds=0).outcome is Outcome.EVEN
 
