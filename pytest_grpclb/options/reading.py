@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "read_options", "selected"]
 
+_CLUSTERS_OF_THE_RUN = frozenset({"embedded", "kind"})
+"""Providers that no kubeconfig leads to; what others make of one is theirs to say."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -101,6 +104,8 @@ def read_options(config: pytest.Config) -> Options:
         )
     if given["cluster"] == "kubeconfig":
         _check_existing(given)
+    elif given["cluster"] in _CLUSTERS_OF_THE_RUN:
+        _check_meant(config, cluster=given["cluster"])
     own_pods = read_own_pods(given, cluster=given["cluster"])
     service = read_service(
         given,
@@ -335,6 +340,22 @@ def _check_existing(given: Mapping[str, Any]) -> None:
             "`python -m pytest_grpclb.clusters.image REPOSITORY:TAG` builds it, "
             "`docker push` brings it there",
         )
+
+
+def _check_meant(config: pytest.Config, *, cluster: str) -> None:
+    """Check that nobody names a cluster on the command line and gets another one.
+
+    An ini file may name it for the runs that are to use it.
+
+    :raises OptionError: if a kubeconfig or a context is named there, for a cluster of the run's own
+    """
+    for option in OPTIONS:
+        if option.name in {"context", "kubeconfig"} and (value := config.getoption(option.dest)):
+            raise OptionError(
+                option.switch,
+                value,
+                expected=f"--grpclb-cluster=kubeconfig beside it; the cluster is {cluster!r}",
+            )
 
 
 def _keep(value: str) -> Keep:

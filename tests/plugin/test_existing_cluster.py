@@ -170,6 +170,24 @@ def test_an_existing_cluster_wants_its_context_and_its_image_named(
     ) in result.stderr.str()
 
 
+def test_a_context_that_is_named_for_another_cluster_is_no_context(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_it="def test_it(): pass")
+    for cluster, option in (
+        ("embedded", "--grpclb-context=prod"),
+        ("kind", "--grpclb-kubeconfig=prod"),
+    ):
+        result = run(pytester, option, f"--grpclb-cluster={cluster}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert (
+            f"{option.partition('=')[0]}: 'prod' cannot be used; expected "
+            f"--grpclb-cluster=kubeconfig beside it; the cluster is {cluster!r}"
+        ) in result.stderr.str()
+    pytester.makeini("[pytest]\ngrpclb_context = prod\n")
+    run(pytester).assert_outcomes(passed=1)
+
+
 def test_a_context_that_is_not_there_is_an_error_with_those_that_are(
     pytester: pytest.Pytester, existing: EmbeddedCluster
 ) -> None:
