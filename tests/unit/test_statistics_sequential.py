@@ -138,9 +138,10 @@ def test_a_backend_that_would_take_every_call_is_refuted_by_one_to_another() -> 
 
 
 def test_a_hot_backend_is_not_forgotten_while_others_are_called() -> None:
-    """It gets every other call: half of them, of three backends 1.5 times its share."""
-    proof = EvenProof(3, power=0.5, skew=1.5)
-    assert not any(proof.observe((0, 1, 0, 2)[call % 4]) for call in range(2000))
+    """It gets two calls of nine, 1.6 times its seventh; the others are near enough to theirs."""
+    proof, others = EvenProof(7, power=0.5, skew=1.5), itertools.cycle(range(1, 7))
+    for call in range(900):
+        assert not proof.observe(0 if call % 9 in {0, 4} else next(others))
 
 
 @pytest.mark.parametrize("backends", [2, 3, 7])
