@@ -26,6 +26,16 @@ def test_a_removed_pod_without_later_calls_passes() -> None:
         assert_no_calls_to(made_traffic(["c"] * 10 + ["a", "b"] * 17, backends=left), "pod-c")
 
 
+def test_a_pod_beside_which_none_is_known_is_one_of_two() -> None:
+    # The one that answers has gone, too: 2**-20 is 9.5e-7.
+    removed = tuple(replace(pod, removed_at_s=0.0) for pod in pods(1))
+    rows = ["b"] * 21  # the first one at the moment of the removal, which is not later
+    came = replace(pods(2)[1], removed_at_s=-1.0)
+    assert_no_calls_to(made_traffic(rows, backends=(*removed, came), started_at_s=0.0), "pod-a")
+    with pytest.raises(InconclusiveError, match=r"20 are needed where it may be one of 2; "):
+        assert_no_calls_to(made_traffic(rows[1:], backends=(*removed, came)), "pod-a")
+
+
 def test_a_call_to_a_removed_pod_fails() -> None:
     left = (*pods(2), replace(pods(3)[2], removed_at_s=0.0))
     traffic = made_traffic(["a", "b"] * 20 + ["c"], backends=left)

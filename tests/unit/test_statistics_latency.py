@@ -77,8 +77,8 @@ def test_its_own_calls_are_none_of_those_that_it_is_compared_with() -> None:
 
 
 def test_calls_of_several_others_are_put_in_order() -> None:
-    # One after the other, quick and slow, their median would be that of the first.
-    taken = {"a": [1.0] * 40, "b": [0.1] * 60, "c": [0.9] * 100}
+    # One after the other, the one in the middle would be a slow call of b.
+    taken = {"a": [0.1] * 30, "b": [1.0] * 30, "d": [0.1] * 30, "c": [0.9] * 100}
     assert [each.backend for each in slow_backends(taken, alpha=ALPHA)] == ["c"]
 
 
