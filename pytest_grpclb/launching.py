@@ -191,7 +191,7 @@ class Launcher:
         freezer = self.freezer
         if freezer.strategy.mechanism is not Mechanism.ROUND_ROBIN:
             return True
-        return freezer.picker.pickers() is not None or not run.client_view().picker_rebuilds
+        return freezer.picker.proxied or not run.client_view().picker_rebuilds
 
 
 def _next_step(error: str, call: CallTemplate) -> str:

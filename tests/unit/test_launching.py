@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "pickers", "rebuilds", "as_before"),
+    ("mechanism", "proxied", "rebuilds", "as_before"),
     [
-        (Mechanism.ROUND_ROBIN, None, 0, True),
-        (Mechanism.ROUND_ROBIN, None, 1, False),
-        (Mechanism.ROUND_ROBIN, None, None, True),  # nothing is known
-        (Mechanism.ROUND_ROBIN, 2, 1, True),  # a proxy picks, whatever its clients' connections
-        (Mechanism.RANDOM, None, 1, True),  # there are no rounds
+        (Mechanism.ROUND_ROBIN, False, 0, True),
+        (Mechanism.ROUND_ROBIN, False, 1, False),
+        (Mechanism.ROUND_ROBIN, False, None, True),  # nothing is known
+        (Mechanism.ROUND_ROBIN, True, 1, True),  # a proxy picks, whatever its clients' connections
+        (Mechanism.RANDOM, False, 1, True),  # there are no rounds
     ],
 )
 def test_a_client_that_goes_round_goes_another_round_when_it_reconnects(
-    *, mechanism: Mechanism, pickers: int | None, rebuilds: int | None, as_before: bool
+    *, mechanism: Mechanism, proxied: bool, rebuilds: int | None, as_before: bool
 ) -> None:
     freezer = SimpleNamespace(
         strategy=SimpleNamespace(mechanism=mechanism),
-        picker=SimpleNamespace(pickers=lambda: pickers),
+        picker=SimpleNamespace(proxied=proxied),
     )
     nothing: Any = None
     launcher = Launcher(
