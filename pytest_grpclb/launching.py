@@ -31,9 +31,13 @@ _NOT_FOUND = "Domain name not found"
 
 __tracebackhide__ = True  # what an error says is for people; these frames are not
 
+_OTHER_NAME = (
+    "the servers' certificates have not the name that is asked for: give one that they have by "
+    "--grpclb-tls-name"
+)
 _TLS_ADVICE = {
-    "Hostname Verification Check failed": "the servers' certificates have not the name that is "
-    "asked for: give one that they have by --grpclb-tls-name",
+    "Hostname Verification Check failed": _OTHER_NAME,
+    "is not in peer certificate": _OTHER_NAME,  # so said by gRPC 1.49
     "CERTIFICATE_VERIFY_FAILED": "the servers' certificates are not vouched for by those of "
     "--grpclb-tls-ca, or have not the name of --grpclb-tls-name: correct these",
 }
