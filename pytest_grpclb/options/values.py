@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import shlex
@@ -56,8 +55,11 @@ def command_words(name: str, text: str) -> tuple[str, ...]:
                 f"{found[0]} (a command that has it in its own syntax can stand in a script)",
             )
     for word in re.findall(r"(?<![${])\{([a-z_]+)\}", text):
-        near = difflib.get_close_matches(word, _PLACEHOLDERS, n=1, cutoff=0.7)
-        if near and word not in _PLACEHOLDERS:
+        if word in _PLACEHOLDERS:
+            continue
+        from difflib import get_close_matches
+
+        if near := get_close_matches(word, _PLACEHOLDERS, n=1, cutoff=0.7):
             raise OptionError(
                 name,
                 text,
