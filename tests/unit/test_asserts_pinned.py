@@ -67,12 +67,7 @@ def test_calls_that_do_not_say_who_answered_may_have_gone_anywhere(
         rows.answer("a", at_s=call / 1000)
     check(made_traffic(rows))
     rows.unnamed()
-    told = (
-        "INCONCLUSIVE: 1 answered call did not say which pod answered; let the service send its "
-        "pod's name (HOSTNAME) in a response header (--grpclb-backend-key) or a field of its reply "
-        "(--grpclb-backend-field)"
-    )
-    with pytest.raises(InconclusiveError, match=exactly(told)):
+    with pytest.raises(InconclusiveError, match=r"^INCONCLUSIVE: 1 answered call did not say "):
         check(made_traffic(rows))
 
 
