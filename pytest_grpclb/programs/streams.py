@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BROKEN = (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError)
 """Raised by reads and writes of a stream that has ended; its status says why."""
+_TRAILERS_S = 0.1
+"""For the status of a stream that has been refused, which came with its empty metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +111,12 @@ class _Stream:
         self._backend: str | None = None
         self._answered = False
         self._sent = self._received = 0
+        self._message = asyncio.Event()
         self._enough = asyncio.Event()
         self._closing = asyncio.Event()
         self._code = asyncio.create_task(call.code())
         self._tasks: list[asyncio.Task[Any]] = [self._code]
+        self._reading: asyncio.Task[Any] | None = None
         self._writing = self._start(self._write()) if plan.stream.bidirectional else None
 
     async def close(self) -> None:
@@ -124,11 +128,16 @@ class _Stream:
         metadata = self._start(self._call.initial_metadata())
         stopping = self._start(stopped.wait())
         await self._first_of(metadata, stopping, timeout_s=self._wait_s)
-        if metadata.done() and not await self._has_failed():
+        if (
+            metadata.done()
+            and not await self._has_failed()
+            and not await self._is_refused(metadata)
+        ):
             self._answered = True
             self._backend = await self._attributor.name(self._call, answered=True, ended=False)
             opened(self._backend)
-            self._start(self._read())
+            if self._reading is None:
+                self._reading = self._start(self._read())
             enough = self._start(self._enough.wait())
             await self._first_of(enough, stopping, timeout_s=self._duration_s)
         elif not stopped.is_set() and not self._code.done():
@@ -182,6 +191,21 @@ class _Stream:
         """Return whether the stream has ended with a status other than OK: nobody answered it."""
         return self._code.done() and await self._code is not grpc.StatusCode.OK
 
+    async def _is_refused(self, metadata: asyncio.Task[Any]) -> bool:
+        """Return whether a stream without metadata has ended at once with a status other than OK.
+
+        A server that refuses it sends trailers alone. gRPC tells of them as of empty metadata, and
+        of the status a moment later; a message shows that the stream is open.
+
+        :source: gRPC, doc/PROTOCOL-HTTP2.md, "Trailers-Only"
+        """
+        if metadata.cancelled() or metadata.exception() is not None or metadata.result():
+            return False
+        self._reading = self._start(self._read())
+        message = self._start(self._message.wait())
+        await self._first_of(message, timeout_s=_TRAILERS_S)
+        return await self._has_failed()
+
     async def _first_of(self, *tasks: asyncio.Task[Any], timeout_s: float) -> None:
         """Wait until one of *tasks* is done, the stream has ended, or the time has passed."""
         timeout = None if timeout_s == float("inf") else timeout_s
@@ -216,6 +240,7 @@ class _Stream:
         with contextlib.suppress(*_BROKEN):
             while await self._call.read() is not grpc.aio.EOF:
                 self._received += 1
+                self._message.set()
                 if not stream.bidirectional and self._received == stream.messages:
                     self._enough.set()
 
