@@ -6,7 +6,7 @@ import itertools
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_grpclb.clusters import Cluster, ClusterRequest, Provider
     from pytest_grpclb.clusters.api.kube import KubeApi
+    from pytest_grpclb.errors import ClusterUnavailableError
     from pytest_grpclb.handle import Grpclb
     from pytest_grpclb.model import CallTemplate, NamedCall
     from pytest_grpclb.outside import OutsideDriver
@@ -118,8 +119,7 @@ def grpclb_cluster(
         except ClusterUnavailableError as error:
             if options.require:
                 raise
-            config.stash[NOTES].append(f"tests were skipped: {error}")
-            pytest.skip(f"{error}; with --grpclb-require this is a failure")
+            _skip(config, error)
         # The slow imports of this process, while the cluster starts in another.
         import kubernetes  # noqa: F401
 
@@ -311,6 +311,12 @@ def grpclb(
         except ClusterUnavailableError as error:
             if request.config.stash[OPTIONS].require:
                 raise
-            request.config.stash[NOTES].append(f"tests were skipped: {error}")
-            pytest.skip(f"{error}; with --grpclb-require this is a failure")
+            _skip(request.config, error)
         yield installed
+
+
+def _skip(config: pytest.Config, error: ClusterUnavailableError) -> NoReturn:
+    """Skip the test for what is not here, and say so in the summary, too."""
+    __tracebackhide__ = True
+    config.stash[NOTES].append(f"tests were skipped: {error}")
+    pytest.skip(f"{error}; with --grpclb-require this is a failure")

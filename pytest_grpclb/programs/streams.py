@@ -116,7 +116,6 @@ class _Stream:
         self._closing = asyncio.Event()
         self._code = asyncio.create_task(call.code())
         self._tasks: list[asyncio.Task[Any]] = [self._code]
-        self._reading: asyncio.Task[Any] | None = None
         self._writing = self._start(self._write()) if plan.stream.bidirectional else None
 
     async def close(self) -> None:
@@ -128,6 +127,8 @@ class _Stream:
         metadata = self._start(self._call.initial_metadata())
         stopping = self._start(stopped.wait())
         await self._first_of(metadata, stopping, timeout_s=self._wait_s)
+        if metadata.done():
+            self._start(self._read())
         if (
             metadata.done()
             and not await self._has_failed()
@@ -136,8 +137,6 @@ class _Stream:
             self._answered = True
             self._backend = await self._attributor.name(self._call, answered=True, ended=False)
             opened(self._backend)
-            if self._reading is None:
-                self._reading = self._start(self._read())
             enough = self._start(self._enough.wait())
             await self._first_of(enough, stopping, timeout_s=self._duration_s)
         elif not stopped.is_set() and not self._code.done():
@@ -170,7 +169,7 @@ class _Stream:
     async def _half_close(self, writing: asyncio.Task[Any]) -> None:
         """Send no more, and wait for the server's end."""
         until_s = time.monotonic() + self._wait_s
-        # A write that is cancelled cancels the whole call: it is waited for.
+        # What is being written goes before the half-close: it is waited for.
         self._closing.set()
         await self._first_of(writing, timeout_s=self._wait_s)
         if writing.done():
@@ -201,7 +200,6 @@ class _Stream:
         """
         if metadata.cancelled() or metadata.exception() is not None or metadata.result():
             return False
-        self._reading = self._start(self._read())
         message = self._start(self._message.wait())
         await self._first_of(message, timeout_s=_TRAILERS_S)
         return await self._has_failed()

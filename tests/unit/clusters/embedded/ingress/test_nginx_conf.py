@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import partial
 
 import pytest
 
@@ -17,6 +17,8 @@ from pytest_grpclb.clusters.embedded.ingress.configuration import (
 )
 from pytest_grpclb.clusters.embedded.ingress.nginx_conf import Places, nginx_conf
 
+from . import made_ingresses
+
 PLACES = Places(http=("127.9.0.3", 80), https=("127.9.0.3", 443), inner=("127.9.0.3", 442))
 NAMES = ("127.9.0.3", 53)
 UPSTREAM = Upstream(
@@ -24,19 +26,7 @@ UPSTREAM = Upstream(
 )
 
 
-def location(**changed: Any) -> Location:
-    fields: dict[str, Any] = {
-        "path": "/",
-        "exact": False,
-        "upstream": "ns-shop-80",
-        "protocol": "GRPC",
-        "redirects": False,
-        "connect_timeout_s": 5,
-        "send_timeout_s": 60,
-        "read_timeout_s": 60,
-        "body_size": "1m",
-    }
-    return Location(**(fields | changed))
+location = partial(made_ingresses.location, upstream="ns-shop-80", protocol="GRPC")
 
 
 def rendered(*locations: Location, host: str = "a.example.com", keypair: str = "ns-tls") -> str:
